@@ -1,0 +1,507 @@
+"""The parsed IP packet: the object that walks through hooks, lookups, state machines and transmitters."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Final, cast
+
+from ipvs_model.addresses import parse_addr, parse_endpoint
+from ipvs_model.flags import AF_INET, AF_INET6, IPPROTO_AH, IPPROTO_ESP, IPPROTO_ICMP, IPPROTO_ICMPV6, IPPROTO_SCTP, IPPROTO_TCP, IPPROTO_UDP
+from ipvs_model.packet import build
+from ipvs_model.packet.parse import IP_DF, IP_MF, IP_OFFSET, IPV4_PORTS, IPV4_TCP, TCP_FLAG_BITS, Fields, parse_fields
+from ipvs_model.packet.patch import patched
+from ipvs_model.packet.text import constructor_call, parse_call
+
+if TYPE_CHECKING:
+    from ipvs_model.addresses import AddressLike, EndpointLike
+
+#: bits of Packet.lazy: what `raw` has still to do to `store`
+LAZY_BUILD: Final = 1  #: `store` is the tuple a constructor keeps: build the bytes
+LAZY_HEADER: Final = 2  #: the IP header is to show src, dst and ttl as they are now
+LAZY_NAT: Final = 4  #: so are the ports, and the transport checksum follows
+
+_new: Final = object.__new__
+_tcp: Final = IPV4_TCP.unpack_from
+_ports: Final = IPV4_PORTS.unpack_from
+_FRAGMENT: Final = IP_MF | IP_OFFSET
+
+
+class Rare:
+    """What only unusual packets have; a packet without it is a whole TCP or UDP packet that was never in pieces."""
+
+    __slots__ = ("frag", "frag_max_size", "fragoffs", "has_ports", "truncated")
+
+    def __init__(self, has_ports: bool, frag: bool, fragoffs: int, frag_max_size: int, truncated: bool) -> None:
+        self.has_ports = has_ports
+        self.frag = frag
+        self.fragoffs = fragoffs
+        self.frag_max_size = frag_max_size
+        self.truncated = truncated
+
+
+class Packet:
+    """An IP packet: the fields that IPVS reads, parsed at construction, and the bytes, made when somebody wants them.
+
+    Make one with `parse` or with `tcp`, `udp`, `sctp`, `icmp`, `esp`, `ah`, `ip`. Header fields are not to be changed in place (the
+    functions of this room return new packets); mark, device, bits and frag_max_size may be. Packets are equal if bytes, mark and device are.
+
+    >>> Packet.tcp("203.0.113.5:40000", "192.0.2.1:80", "S")
+    Packet.tcp('203.0.113.5:40000', '192.0.2.1:80', 'S')
+    """
+
+    #: A fast path that owns a packet may rewrite it in place: it stores src, dst, ttl and adds LAZY_HEADER or LAZY_NAT to `lazy` (plain packets, no PKT_PARTIAL).
+    __slots__ = ("af", "bits", "device", "df", "dst", "flags", "l4", "lazy", "length", "mark", "plain", "proto", "rare", "src", "store", "ttl")
+
+    af: int  #: AF_INET or AF_INET6
+    proto: int  #: transport protocol, after IPv6 extension headers; negative (an errno) if the header chain is broken
+    src: int  #: source endpoint, address << 16 | port; port 0 where there are no ports
+    dst: int  #: destination endpoint
+    flags: int  #: TCP flags F 1, S 2, R 4, A 16; -1 if not TCP or fewer than 20 bytes of it
+    length: int  #: bytes of the packet from the IP header on
+    ttl: int  #: TTL or hop limit
+    l4: int  #: offset of the transport header
+    df: bool  #: IPv4 "don't fragment"
+    plain: bool  #: whole, undamaged, unfragmented TCP or UDP with its complete fixed header
+    mark: int  #: fwmark
+    device: str | None  #: input device; None: made by this host
+    bits: int  #: PKT_* of flags.py
+    rare: Rare | None
+    store: bytes | tuple[object, ...]
+    lazy: int
+
+    # --- from bytes ---------------------------------------------------------------------------------------------------
+    @classmethod
+    def parse(cls, raw: bytes, *, mark: int = 0, device: str | None = None, bits: int = 0, frag_max_size: int = 0) -> Packet:
+        """A packet from its bytes, beginning with the IP header. Never raises: see `proto`, `truncated`, `plain` for what is damaged.
+
+        Bytes behind the length stated in the header (link-layer padding) are cut off.
+        """
+        p = _new(cls)
+        p.mark = mark
+        p.device = device
+        p.bits = bits
+        p.lazy = 0
+        if type(raw) is not bytes:
+            raw = bytes(raw)
+        n = len(raw)
+        if n >= 28 and raw[0] == 0x45:
+            proto = raw[9]
+            if proto == IPPROTO_TCP and n >= 40:
+                _, total, word, ttl, _, saddr, daddr, sport, dport, flags = _tcp(raw)
+                flags &= TCP_FLAG_BITS
+            elif proto == IPPROTO_UDP:
+                _, total, word, ttl, _, saddr, daddr, sport, dport = _ports(raw)
+                flags = -1
+            else:
+                total = word = -1
+            if total == n and not word & _FRAGMENT:
+                p.af = AF_INET
+                p.proto = proto
+                p.src = saddr << 16 | sport
+                p.dst = daddr << 16 | dport
+                p.flags = flags
+                p.length = n
+                p.ttl = ttl
+                p.l4 = 20
+                p.df = (word & IP_DF) != 0
+                p.plain = True
+                p.rare = None
+                p.store = raw
+                if frag_max_size:
+                    p.frag_max_size = frag_max_size
+                return p
+        p._fill(parse_fields(raw), frag_max_size)
+        return p
+
+    def _fill(self, f: Fields, frag_max_size: int) -> None:
+        self.af = f.af
+        self.proto = f.proto
+        self.src = f.src
+        self.dst = f.dst
+        self.flags = f.flags
+        self.length = len(f.raw)
+        self.ttl = f.ttl
+        self.l4 = f.l4
+        self.df = f.df
+        self.plain = f.plain
+        self.store = f.raw
+        self.rare = None if f.plain and not frag_max_size else Rare(f.has_ports, f.frag, f.fragoffs, frag_max_size, f.truncated)
+
+    # --- constructors -------------------------------------------------------------------------------------------------
+    @classmethod
+    def tcp(
+        cls,
+        src: EndpointLike,
+        dst: EndpointLike,
+        flags: str | int = "S",
+        *,
+        seq: int = 1000,
+        ack: int = 0,
+        payload: bytes = b"",
+        window: int = 65535,
+        options: bytes = b"",
+        ttl: int = 64,
+        tos: int = 0,
+        id: int = 1,
+        df: bool = True,
+        mark: int = 0,
+        device: str | None = None,
+        bits: int = 0,
+    ) -> Packet:
+        """A TCP packet. Endpoints as people write them ("192.0.2.1:80", "[2001:db8::1]:80", (address, port)); flags in letters of FSRPAUEC.
+
+        `tos` and `ttl` are traffic class and hop limit over IPv6, where `id` and `df` mean nothing. Raises ValueError for what does not fit.
+        """
+        af, source, destination = _endpoints(src, dst)
+        value = build.tcp_flags(flags)
+        for name, number, width in (("seq", seq, 32), ("ack", ack, 32), ("window", window, 16)):
+            build.check_range(name, number, width)
+        options += bytes(-len(options) % 4)
+        _check_size(af, 20 + len(options) + len(payload))
+        build.check_range("TCP options, in words,", len(options) // 4 + 5, 4)
+        parts = (value, seq, ack, window, options, payload, tos, id)
+        p = _constructed(cls, af, IPPROTO_TCP, source, destination, ttl, tos, id, df, mark, device, bits)
+        p.flags = value & TCP_FLAG_BITS
+        p.length += 20 + len(options) + len(payload)
+        p.store = parts
+        return p
+
+    @classmethod
+    def udp(
+        cls,
+        src: EndpointLike,
+        dst: EndpointLike,
+        payload: bytes = b"",
+        *,
+        checksum: bool = True,
+        ttl: int = 64,
+        tos: int = 0,
+        id: int = 1,
+        df: bool = True,
+        mark: int = 0,
+        device: str | None = None,
+        bits: int = 0,
+    ) -> Packet:
+        """A UDP packet; `checksum=False` leaves the field 0. The rest as for `tcp`."""
+        af, source, destination = _endpoints(src, dst)
+        _check_size(af, 8 + len(payload))
+        p = _constructed(cls, af, IPPROTO_UDP, source, destination, ttl, tos, id, df, mark, device, bits)
+        p.flags = -1
+        p.length += 8 + len(payload)
+        p.store = (payload, tos, id, checksum)
+        return p
+
+    @classmethod
+    def sctp(
+        cls,
+        src: EndpointLike,
+        dst: EndpointLike,
+        chunks: Iterable[tuple[int, int, bytes]] = ((1, 0, bytes(16)),),
+        *,
+        vtag: int = 0,
+        ttl: int = 64,
+        tos: int = 0,
+        id: int = 1,
+        df: bool = True,
+        mark: int = 0,
+        device: str | None = None,
+        bits: int = 0,
+    ) -> Packet:
+        """An SCTP packet with a right CRC32c; chunks are (type, flags, value), by default one INIT. The rest as for `tcp`."""
+        af, source, destination = _endpoints(src, dst)
+        body = build.sctp_packet(source, destination, chunks, build.check_range("vtag", vtag, 32))
+        raw = build.ip_packet(af, IPPROTO_SCTP, source >> 16, destination >> 16, body, ttl=ttl, tos=tos, ident=id, df=df)
+        return cls.parse(raw, mark=mark, device=device, bits=bits)
+
+    @classmethod
+    def icmp(
+        cls,
+        src: AddressLike,
+        dst: AddressLike,
+        type: int = 8,
+        code: int = 0,
+        rest: bytes = bytes(4),
+        payload: bytes = b"",
+        *,
+        ttl: int = 64,
+        tos: int = 0,
+        id: int = 1,
+        df: bool = True,
+        mark: int = 0,
+        device: str | None = None,
+        bits: int = 0,
+    ) -> Packet:
+        """An ICMP message, ICMPv6 between IPv6 addresses; `rest` is the second word of its header. The rest as for `tcp`."""
+        af, saddr, daddr = _addresses(src, dst)
+        if len(rest) != 4:
+            raise ValueError(f"rest has {len(rest)} bytes, wants 4")
+        if af == AF_INET:
+            protocol, message = IPPROTO_ICMP, build.icmp_message(type, code, rest, payload)
+        else:
+            protocol, message = IPPROTO_ICMPV6, build.icmpv6_message(saddr, daddr, type, code, rest, payload)
+        raw = build.ip_packet(af, protocol, saddr, daddr, message, ttl=ttl, tos=tos, ident=id, df=df)
+        return cls.parse(raw, mark=mark, device=device, bits=bits)
+
+    @classmethod
+    def esp(
+        cls,
+        src: AddressLike,
+        dst: AddressLike,
+        spi: int = 1,
+        seq: int = 1,
+        payload: bytes = bytes(16),
+        *,
+        ttl: int = 64,
+        tos: int = 0,
+        id: int = 1,
+        df: bool = True,
+        mark: int = 0,
+        device: str | None = None,
+        bits: int = 0,
+    ) -> Packet:
+        """An ESP packet: SPI, sequence number, encrypted bytes. The rest as for `tcp`."""
+        body = build.check_range("spi", spi, 32).to_bytes(4, "big") + build.check_range("seq", seq, 32).to_bytes(4, "big") + payload
+        return cls.ip(src, dst, IPPROTO_ESP, body, ttl=ttl, tos=tos, id=id, df=df, mark=mark, device=device, bits=bits)
+
+    @classmethod
+    def ah(
+        cls,
+        src: AddressLike,
+        dst: AddressLike,
+        spi: int = 1,
+        seq: int = 1,
+        payload: bytes = bytes(16),
+        *,
+        next_header: int = IPPROTO_TCP,
+        icv: bytes = bytes(12),
+        ttl: int = 64,
+        tos: int = 0,
+        id: int = 1,
+        df: bool = True,
+        mark: int = 0,
+        device: str | None = None,
+        bits: int = 0,
+    ) -> Packet:
+        """A packet with an authentication header in front of `payload`; `icv` is a multiple of 4 bytes. The rest as for `tcp`."""
+        if len(icv) % 4:
+            raise ValueError(f"icv has {len(icv)} bytes, wants a multiple of 4")
+        head = bytes((next_header, (12 + len(icv)) // 4 - 2, 0, 0))
+        body = head + build.check_range("spi", spi, 32).to_bytes(4, "big") + build.check_range("seq", seq, 32).to_bytes(4, "big") + icv + payload
+        return cls.ip(src, dst, IPPROTO_AH, body, ttl=ttl, tos=tos, id=id, df=df, mark=mark, device=device, bits=bits)
+
+    @classmethod
+    def ip(
+        cls,
+        src: AddressLike,
+        dst: AddressLike,
+        protocol: int,
+        payload: bytes = b"",
+        *,
+        options: bytes = b"",
+        ttl: int = 64,
+        tos: int = 0,
+        id: int = 1,
+        df: bool = True,
+        mark: int = 0,
+        device: str | None = None,
+        bits: int = 0,
+    ) -> Packet:
+        """An IP packet around any bytes; `protocol` is the protocol or next header, `options` are IPv4 options. The rest as for `tcp`."""
+        af, saddr, daddr = _addresses(src, dst)
+        raw = build.ip_packet(af, protocol, saddr, daddr, payload, ttl=ttl, tos=tos, ident=id, df=df, options=options)
+        return cls.parse(raw, mark=mark, device=device, bits=bits)
+
+    # --- bytes --------------------------------------------------------------------------------------------------------
+    @property
+    def raw(self) -> bytes:
+        """The whole packet from its IP header on."""
+        lazy = self.lazy
+        if not lazy:
+            return self.store  # type: ignore[return-value]
+        nat = lazy & LAZY_NAT != 0
+        if not lazy & LAZY_BUILD:
+            raw = patched(cast(bytes, self.store), self.af, self.proto, self.src, self.dst, self.ttl, self.l4, nat)
+        elif self.proto == IPPROTO_TCP:
+            raw = build.tcp_packet(self.af, self.src, self.dst, self.ttl, self.df, cast(build.TcpParts, self.store))
+        else:
+            payload, tos, ident, checksum = cast(build.UdpParts, self.store)
+            raw = build.udp_packet(self.af, self.src, self.dst, self.ttl, self.df, (payload, tos, ident, checksum or nat))
+        self.store = raw
+        self.lazy = 0
+        return raw
+
+    def __bytes__(self) -> bytes:
+        return self.raw
+
+    # --- fields that are read now and then ----------------------------------------------------------------------------
+    @property
+    def has_ports(self) -> bool:
+        """TCP, UDP or SCTP with its four bytes of ports, and no later fragment."""
+        rare = self.rare
+        return True if rare is None else rare.has_ports
+
+    @property
+    def frag(self) -> bool:
+        """IPv4: a fragment; IPv6: a fragment header was met."""
+        rare = self.rare
+        return False if rare is None else rare.frag
+
+    @property
+    def fragoffs(self) -> int:
+        """IPv6: bytes before this later fragment's data, else 0; always 0 for IPv4."""
+        rare = self.rare
+        return 0 if rare is None else rare.fragoffs
+
+    @property
+    def truncated(self) -> bool:
+        """The IP header states more bytes than there are."""
+        rare = self.rare
+        return False if rare is None else rare.truncated
+
+    @property
+    def frag_max_size(self) -> int:
+        """Length of the largest fragment that a reassembled packet came in; 0 if it came whole."""
+        rare = self.rare
+        return 0 if rare is None else rare.frag_max_size
+
+    @frag_max_size.setter
+    def frag_max_size(self, size: int) -> None:
+        if self.rare is None:
+            self.rare = Rare(True, False, 0, size, False)
+        else:
+            rare = self.rare
+            self.rare = Rare(rare.has_ports, rare.frag, rare.fragoffs, size, rare.truncated)
+
+    @property
+    def saddr(self) -> int:
+        """Source address."""
+        return self.src >> 16
+
+    @property
+    def daddr(self) -> int:
+        """Destination address."""
+        return self.dst >> 16
+
+    @property
+    def sport(self) -> int:
+        """Source port, 0 if there is none."""
+        return self.src & 0xFFFF
+
+    @property
+    def dport(self) -> int:
+        """Destination port, 0 if there is none."""
+        return self.dst & 0xFFFF
+
+    @property
+    def l4_len(self) -> int:
+        """Bytes from the transport header on."""
+        return max(self.length - self.l4, 0)
+
+    @property
+    def tos(self) -> int:
+        """TOS or traffic class, 8 bits; 0 if the header is cut off."""
+        raw = self.raw
+        if len(raw) < 2:
+            return 0
+        return raw[1] if self.af == AF_INET else (raw[0] << 4 | raw[1] >> 4) & 0xFF
+
+    @property
+    def id(self) -> int:
+        """IPv4 identification; 0 for IPv6."""
+        return int.from_bytes(self.raw[4:6], "big") if self.af == AF_INET else 0
+
+    @property
+    def seq(self) -> int:
+        """TCP sequence number (of whatever stands there in another protocol; 0 if cut off)."""
+        return int.from_bytes(self.raw[self.l4 + 4 : self.l4 + 8], "big")
+
+    @property
+    def ack(self) -> int:
+        """TCP acknowledgement number; 0 if cut off."""
+        return int.from_bytes(self.raw[self.l4 + 8 : self.l4 + 12], "big")
+
+    @property
+    def l4_bytes(self) -> bytes:
+        """Transport header and data."""
+        return self.raw[self.l4 :]
+
+    @property
+    def payload(self) -> bytes:
+        """Data behind the TCP, UDP, SCTP (its chunks), ICMP or ESP header; behind the IP headers for everything else."""
+        raw, l4 = self.raw, self.l4
+        if self.proto == IPPROTO_TCP:
+            return raw[l4 + (raw[l4 + 12] >> 4 << 2 if len(raw) > l4 + 12 else 20) :]
+        return raw[l4 + _HEADER_LENGTHS.get(self.proto, 0) :]
+
+    # --- as an object -------------------------------------------------------------------------------------------------
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Packet):
+            return NotImplemented
+        return self.raw == other.raw and self.mark == other.mark and self.device == other.device
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        call = constructor_call(self)
+        if call is not None and getattr(Packet, call.name)(*call.args, **call.kwargs).raw == self.raw:
+            return str(call)
+        return parse_call(self)
+
+    def __reduce__(self) -> tuple[Callable[..., Packet], tuple[bytes, int, str | None, int, int]]:
+        return _restore, (self.raw, self.mark, self.device, self.bits, self.frag_max_size)
+
+
+_HEADER_LENGTHS: Final = {IPPROTO_UDP: 8, IPPROTO_SCTP: 12, IPPROTO_ICMP: 8, IPPROTO_ICMPV6: 8, IPPROTO_ESP: 8}
+
+
+def _restore(raw: bytes, mark: int, device: str | None, bits: int, frag_max_size: int) -> Packet:
+    return Packet.parse(raw, mark=mark, device=device, bits=bits, frag_max_size=frag_max_size)
+
+
+def _constructed(
+    cls: type[Packet], af: int, proto: int, src: int, dst: int, ttl: int, tos: int, id: int, df: bool, mark: int, device: str | None, bits: int
+) -> Packet:
+    """A plain packet whose bytes are not built yet; flags and store are still to be set, length counts the IP header only."""
+    for name, number, width in (("ttl", ttl, 8), ("tos", tos, 8), ("id", id, 16)):
+        build.check_range(name, number, width)
+    p = _new(cls)
+    p.af = af
+    p.proto = proto
+    p.src = src
+    p.dst = dst
+    p.length = p.l4 = 20 if af == AF_INET else 40
+    p.ttl = ttl
+    p.df = df and af == AF_INET
+    p.plain = True
+    p.mark = mark
+    p.device = device
+    p.bits = bits
+    p.rare = None
+    p.lazy = LAZY_BUILD
+    return p
+
+
+def _check_size(af: int, length: int) -> None:
+    limit = 0xFFFF - (20 if af == AF_INET else 0)
+    if length > limit:
+        raise ValueError(f"{length} bytes behind the IP header, at most {limit}")
+
+
+def _endpoints(src: EndpointLike, dst: EndpointLike) -> tuple[int, int, int]:
+    """Common family and both endpoints. Raises ValueError if the families differ."""
+    af, saddr, sport = parse_endpoint(src)
+    daf, daddr, dport = parse_endpoint(dst)
+    _same_family(af, daf, src, dst)
+    return af, saddr << 16 | sport, daddr << 16 | dport
+
+
+def _addresses(src: AddressLike, dst: AddressLike) -> tuple[int, int, int]:
+    af, saddr = parse_addr(src)
+    daf, daddr = parse_addr(dst)
+    _same_family(af, daf, src, dst)
+    return af, saddr, daddr
+
+
+def _same_family(af: int, daf: int, src: object, dst: object) -> None:
+    if af != daf or af not in (AF_INET, AF_INET6):
+        raise ValueError(f"source and destination of different families: {src!r}, {dst!r}")
