@@ -17,182 +17,14 @@ from bisect import bisect_right
 from collections import deque
 from collections.abc import Callable, Iterator
 from heapq import heapify, heappop, heappush
-from typing import Any, Final, Literal, cast
+from typing import Any, Final, Literal
 
-LVL_CLK_SHIFT: Final = 3  #: each level is 8 times coarser than the one below
-LVL_SIZE: Final = 64  #: buckets in a level
-LVL_DEPTH: Final = 9  #: levels; one fewer if HZ <= 100
+from ipvs_model.timers.jiffies import LONG_MAX, U32, initial_jiffies, seconds_to_jiffies
+from ipvs_model.timers.timer import LVL_CLK_SHIFT, UNLINKED, Bucket, Timer, lvl_depth, lvl_gran, lvl_start
 
-
-def lvl_depth(hz: int) -> int:
-    """How many levels the wheel has at this HZ."""
-    return LVL_DEPTH if hz > 100 else LVL_DEPTH - 1
-
-
-def lvl_gran(level: int) -> int:
-    """Granularity of a level in jiffies, the largest lateness that it causes."""
-    return 1 << LVL_CLK_SHIFT * level
-
-
-def lvl_start(level: int) -> int:
-    """Smallest delay in jiffies that goes to this level."""
-    return 0 if level == 0 else (LVL_SIZE - 1) << LVL_CLK_SHIFT * (level - 1)
-
-
-# --- conversions between jiffies and what users see ------------------------------------------------------------------------------------------------
-
-U32: Final = 0xFFFFFFFF
-INT_MAX: Final = 2**31 - 1
-LONG_MAX: Final = 2**63 - 1
-
-
-def initial_jiffies(hz: int) -> int:
-    """Jiffies at boot: the low 32 bits wrap five minutes later. source: include/linux/jiffies.h, INITIAL_JIFFIES."""
-    return 2**32 - 300 * hz
-
-
-def seconds_to_jiffies(seconds: float, hz: int) -> int:
-    """Seconds as jiffies: exact for whole seconds, the nearest tick for fractions (a convenience; the kernel knows only whole seconds here)."""
-    return round(seconds * hz)
-
-
-def jiffies_to_seconds(jiffies: int, hz: int) -> int:
-    """Jiffies as whole seconds, truncated, as timeouts are shown."""
-    return jiffies // hz
-
-
-def jiffies_to_msecs(jiffies: int, hz: int) -> int:
-    """Jiffies as milliseconds in 32 bits, rounded up where a tick is not a whole number of them. source: time.c, jiffies_to_msecs.
-
-    >>> jiffies_to_msecs(299, 300), jiffies_to_msecs(300, 300)
-    (997, 1000)
-    """
-    return -(-jiffies * 1000 // hz) & U32
-
-
-def expires_seconds(expires: int, now: int, hz: int) -> int:
-    """The column Expires of /proc/net/ip_vs_conn: seconds left, 0 when overdue, wrong above 4294967 s. source: ip_vs_conn.c, ip_vs_conn_seq_show."""
-    return jiffies_to_msecs(max(0, expires - now), hz) // 1000
-
-
-def max_timeout_seconds(hz: int) -> int:
-    """Largest tcp, tcp_fin or udp timeout, and sysctl in seconds, that the kernel takes; more is EINVAL. source: ip_vs_ctl.c, ip_vs_set_timeout."""
-    return INT_MAX // hz
-
-
-def persistence_to_jiffies(seconds: int, hz: int) -> int:
-    """A service's persistence timeout in jiffies: 32 bits, so it wraps unchecked. source: ip_vs_ctl.c, ip_vs_add_service.
-
-    >>> persistence_to_jiffies(17179870, 250)
-    204
-    """
-    return seconds * hz & U32
-
-
-def jiffies_to_sync_seconds(timeout: int, hz: int) -> int:
-    """A connection's timeout as a version 1 sync message carries it: low 32 bits. source: ip_vs_sync.c, ip_vs_sync_conn."""
-    return timeout // hz & U32
-
-
-def sync_seconds_to_jiffies(seconds: int, hz: int) -> int:
-    """The timeout that a version 1 sync message asks for; 0 (use the state's own) stays 0. source: ip_vs_sync.c, ip_vs_proc_conn."""
-    return min(seconds, LONG_MAX // hz) * hz
-
-
-# --- timers ----------------------------------------------------------------------------------------------------------------------------------------
-
-
-class Timer:
-    """Something that can be armed once at a time: subclass it and override fire().
-
-    expires is the jiffy asked for (kept after firing, as in the kernel), bucket the list it waits in, None when not pending; prev and next are its
-    neighbours in that list. Timers compare by identity. A subclass that does not call __init__ must set bucket to None.
-    source: include/linux/timer_types.h, struct timer_list.
-    """
-
-    __slots__ = ("bucket", "expires", "next", "prev")
-
-    expires: int
-    bucket: Bucket | None
-    prev: Timer  # both None while not pending, when nobody reads them
-    next: Timer
-
-    def __init__(self) -> None:
-        self.expires = 0
-        self.bucket = None
-
-    @property
-    def pending(self) -> bool:
-        """Armed and not yet started: also true between the start of its tick and its turn. source: timer_pending."""
-        return self.bucket is not None
-
-    def fire(self) -> None:
-        """What to do when the time has come. The timer is no longer pending and may be armed again."""
-        raise NotImplementedError(f"{type(self).__name__} must override fire()")
-
-    def __getstate__(self) -> object:
-        """The state without its place in the list: the clock keeps the places, so that copying does not walk from neighbour to neighbour."""
-        whole: Any = super().__getstate__()
-        attributes, slots = whole if isinstance(whole, tuple) else (whole, {})
-        return attributes, {name: value for name, value in slots.items() if name not in ("bucket", "prev", "next")}
-
-    def __reduce__(self) -> tuple[object, ...]:
-        return _not_pending, (type(self),), self.__getstate__()
-
-
-def _not_pending(kind: type[Timer]) -> Timer:
-    """An empty timer for copying: its clock may be restored, and link it, before its own state is."""
-    timer = kind.__new__(kind)
-    timer.bucket = None
-    return timer
-
-
-_UNLINKED: Final = cast(Timer, None)
-
-
-class Bucket(Timer):
-    """The timers that fire at one tick from one level, the last that came first. An empty bucket is linked to itself.
-
-    tick is B, the jiffy at which it runs; stamp the jiffy in which somebody last asked for it and may still hold it.
-    """
-
-    __slots__ = ("level", "stamp", "tick")
-
-    def __init__(self, tick: int, level: int, stamp: int) -> None:
-        self.tick = tick
-        self.level = level
-        self.stamp = stamp
-        self.prev = self.next = self
-
-    @property
-    def index(self) -> int:
-        """Where the kernel's wheel keeps it: 64 * level + place in the level."""
-        return LVL_SIZE * self.level + (self.tick >> LVL_CLK_SHIFT * self.level) % LVL_SIZE
-
-    def __iter__(self) -> Iterator[Timer]:
-        timer = self.next
-        while timer is not self:
-            yield timer
-            timer = timer.next
-
-    def __repr__(self) -> str:
-        return f"<Bucket at {self.tick}, level {self.level}, {sum(1 for _ in self)} timers>"
-
-    def __reduce__(self) -> tuple[object, ...]:
-        return Bucket, (self.tick, self.level, self.stamp)
-
-
-class FunctionTimer(Timer):
-    """A timer that calls a function without arguments."""
-
-    __slots__ = ("callback",)
-
-    def __init__(self, callback: Callable[[], object]) -> None:
-        super().__init__()
-        self.callback = callback
-
-    def fire(self) -> None:
-        self.callback()
+_KEY_SHIFT: Final = 4
+_COARSEST: Final = (1 << _KEY_SHIFT) - 1
+_FEW_BUCKETS: Final = 1024  # a wheel never has more than 9 * 64
 
 
 class DelayedWork(Timer):
@@ -242,13 +74,6 @@ class DelayedWork(Timer):
 
     def fire(self) -> None:
         self.clock._queue_work(self, from_timer=True)
-
-
-# --- the clock -------------------------------------------------------------------------------------------------------------------------------------
-
-_KEY_SHIFT: Final = 4
-_COARSEST: Final = (1 << _KEY_SHIFT) - 1
-_FEW_BUCKETS: Final = 1024  # a wheel never has more than 9 * 64
 
 
 class Clock:
@@ -328,7 +153,7 @@ class Clock:
         timer.prev.next = timer.next
         timer.next.prev = timer.prev
         timer.bucket = None
-        timer.prev = timer.next = _UNLINKED
+        timer.prev = timer.next = UNLINKED
         return True
 
     def bucket_for(self, expires: int) -> Bucket:
@@ -446,7 +271,7 @@ class Clock:
                     bucket.next = after = timer.next
                     after.prev = bucket
                     timer.bucket = None
-                    timer.prev = timer.next = _UNLINKED
+                    timer.prev = timer.next = UNLINKED
                     fired += 1
                     timer.fire()
             self._run_works()
