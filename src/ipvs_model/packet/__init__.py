@@ -1,7 +1,29 @@
 """Parsed packets: bytes in and out, checksums, rewriting, tunnels, ICMP errors, fragments."""
 
+from ipvs_model.packet.encap import encapsulate as encapsulate
+from ipvs_model.packet.encap import outer_tos as outer_tos
+from ipvs_model.packet.encap import tunnel_overhead as tunnel_overhead
+from ipvs_model.packet.fragment import fragment as fragment
+from ipvs_model.packet.icmp_error import icmp_error as icmp_error
+from ipvs_model.packet.icmp_error import is_error as is_error
+from ipvs_model.packet.local import echo_reply as echo_reply
+from ipvs_model.packet.local import local_answer as local_answer
+from ipvs_model.packet.local import port_unreachable as port_unreachable
+from ipvs_model.packet.local import tcp_reset as tcp_reset
 from ipvs_model.packet.packet import Packet as Packet
 from ipvs_model.packet.parse import header_error as header_error
+from ipvs_model.packet.reassembly import Reassembler as Reassembler
+from ipvs_model.packet.rewrite import complete as complete
+from ipvs_model.packet.rewrite import csum_check as csum_check
+from ipvs_model.packet.rewrite import dec_ttl as dec_ttl
+from ipvs_model.packet.rewrite import dnat as dnat
+from ipvs_model.packet.rewrite import icmp_csum_ok as icmp_csum_ok
+from ipvs_model.packet.rewrite import nat_icmp as nat_icmp
+from ipvs_model.packet.rewrite import replace_payload as replace_payload
+from ipvs_model.packet.rewrite import set_seq_ack as set_seq_ack
+from ipvs_model.packet.rewrite import snat as snat
+from ipvs_model.packet.rewrite import translated as translated
+from ipvs_model.packet.rewrite import transport_csum_ok as transport_csum_ok
 from ipvs_model.packet.view import IpHdr as IpHdr
 from ipvs_model.packet.view import fill_iph as fill_iph
 from ipvs_model.packet.view import fill_iph_at as fill_iph_at

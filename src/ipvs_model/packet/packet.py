@@ -29,14 +29,17 @@ _FRAGMENT: Final = IP_MF | IP_OFFSET
 class Rare:
     """What only unusual packets have; a packet without it is a whole TCP or UDP packet that was never in pieces."""
 
-    __slots__ = ("frag", "frag_max_size", "fragoffs", "has_ports", "truncated")
+    __slots__ = ("frag", "frag_max_size", "fragoffs", "has_ports", "pieces", "truncated")
 
-    def __init__(self, has_ports: bool, frag: bool, fragoffs: int, frag_max_size: int, truncated: bool) -> None:
+    def __init__(
+        self, has_ports: bool, frag: bool = False, fragoffs: int = 0, truncated: bool = False, frag_max_size: int = 0, pieces: tuple[int, ...] = ()
+    ) -> None:
         self.has_ports = has_ports
         self.frag = frag
         self.fragoffs = fragoffs
-        self.frag_max_size = frag_max_size
         self.truncated = truncated
+        self.frag_max_size = frag_max_size
+        self.pieces = pieces
 
 
 class Packet:
@@ -71,10 +74,12 @@ class Packet:
 
     # --- from bytes ---------------------------------------------------------------------------------------------------
     @classmethod
-    def parse(cls, raw: bytes, *, mark: int = 0, device: str | None = None, bits: int = 0, frag_max_size: int = 0) -> Packet:
+    def parse(
+        cls, raw: bytes, *, mark: int = 0, device: str | None = None, bits: int = 0, frag_max_size: int = 0, pieces: tuple[int, ...] = ()
+    ) -> Packet:
         """A packet from its bytes, beginning with the IP header. Never raises: see `proto`, `truncated`, `plain` for what is damaged.
 
-        Bytes behind the length stated in the header (link-layer padding) are cut off.
+        Bytes behind the length stated in the header (link-layer padding) are cut off. `frag_max_size` and `pieces` say that it was reassembled.
         """
         p = _new(cls)
         p.mark = mark
@@ -108,12 +113,12 @@ class Packet:
                 p.rare = None
                 p.store = raw
                 if frag_max_size:
-                    p.frag_max_size = frag_max_size
+                    p.rare = Rare(True, frag_max_size=frag_max_size, pieces=pieces)
                 return p
-        p._fill(parse_fields(raw), frag_max_size)
+        p._fill(parse_fields(raw), frag_max_size, pieces)
         return p
 
-    def _fill(self, f: Fields, frag_max_size: int) -> None:
+    def _fill(self, f: Fields, frag_max_size: int, pieces: tuple[int, ...]) -> None:
         self.af = f.af
         self.proto = f.proto
         self.src = f.src
@@ -125,7 +130,8 @@ class Packet:
         self.df = f.df
         self.plain = f.plain
         self.store = f.raw
-        self.rare = None if f.plain and not frag_max_size else Rare(f.has_ports, f.frag, f.fragoffs, frag_max_size, f.truncated)
+        unusual = not f.plain or frag_max_size != 0
+        self.rare = Rare(f.has_ports, f.frag, f.fragoffs, f.truncated, frag_max_size, pieces) if unusual else None
 
     # --- constructors -------------------------------------------------------------------------------------------------
     @classmethod
@@ -366,11 +372,13 @@ class Packet:
 
     @frag_max_size.setter
     def frag_max_size(self, size: int) -> None:
-        if self.rare is None:
-            self.rare = Rare(True, False, 0, size, False)
-        else:
-            rare = self.rare
-            self.rare = Rare(rare.has_ports, rare.frag, rare.fragoffs, size, rare.truncated)
+        self.rare = Rare(self.has_ports, self.frag, self.fragoffs, self.truncated, size, self.pieces)
+
+    @property
+    def pieces(self) -> tuple[int, ...]:
+        """Bytes of data in each of the fragments that a reassembled packet came in; empty if that is not known."""
+        rare = self.rare
+        return () if rare is None else rare.pieces
 
     @property
     def saddr(self) -> int:
@@ -447,15 +455,44 @@ class Packet:
             return str(call)
         return parse_call(self)
 
-    def __reduce__(self) -> tuple[Callable[..., Packet], tuple[bytes, int, str | None, int, int]]:
-        return _restore, (self.raw, self.mark, self.device, self.bits, self.frag_max_size)
+    def __reduce__(self) -> tuple[Callable[..., Packet], tuple[object, ...]]:
+        return _restore, (self.raw, self.mark, self.device, self.bits, self.frag_max_size, self.pieces)
+
+    # --- copies -------------------------------------------------------------------------------------------------------
+    def clone(self) -> Packet:
+        """Another packet object with the same fields, bytes and marks."""
+        p = _new(Packet)
+        p.af = self.af
+        p.proto = self.proto
+        p.src = self.src
+        p.dst = self.dst
+        p.flags = self.flags
+        p.length = self.length
+        p.ttl = self.ttl
+        p.l4 = self.l4
+        p.df = self.df
+        p.plain = self.plain
+        p.mark = self.mark
+        p.device = self.device
+        p.bits = self.bits
+        p.rare = self.rare
+        p.store = self.store
+        p.lazy = self.lazy
+        return p
+
+    def with_raw(self, raw: bytes) -> Packet:
+        """A packet of other bytes that carries what this one carries beside its bytes: mark, device, bits, how it was fragmented."""
+        rare = self.rare
+        if rare is None:
+            return Packet.parse(raw, mark=self.mark, device=self.device, bits=self.bits)
+        return Packet.parse(raw, mark=self.mark, device=self.device, bits=self.bits, frag_max_size=rare.frag_max_size, pieces=rare.pieces)
 
 
 _HEADER_LENGTHS: Final = {IPPROTO_UDP: 8, IPPROTO_SCTP: 12, IPPROTO_ICMP: 8, IPPROTO_ICMPV6: 8, IPPROTO_ESP: 8}
 
 
-def _restore(raw: bytes, mark: int, device: str | None, bits: int, frag_max_size: int) -> Packet:
-    return Packet.parse(raw, mark=mark, device=device, bits=bits, frag_max_size=frag_max_size)
+def _restore(raw: bytes, mark: int, device: str | None, bits: int, frag_max_size: int, pieces: tuple[int, ...]) -> Packet:
+    return Packet.parse(raw, mark=mark, device=device, bits=bits, frag_max_size=frag_max_size, pieces=pieces)
 
 
 def _constructed(

@@ -28,6 +28,7 @@ DEFAULTS: Final[dict[str, object]] = {
     "device": None,
     "bits": 0,
     "frag_max_size": 0,
+    "pieces": (),
 }
 #: protocol → constructor
 CONSTRUCTORS: Final = {
@@ -55,7 +56,7 @@ class Call:
 
 def parse_call(p: Packet) -> str:
     """The packet as its bytes: right for every packet."""
-    kwargs = {"mark": p.mark, "device": p.device, "bits": p.bits, "frag_max_size": p.frag_max_size}
+    kwargs = {"mark": p.mark, "device": p.device, "bits": p.bits, "frag_max_size": p.frag_max_size, "pieces": p.pieces}
     words = [f"{key}={value!r}" for key, value in kwargs.items() if DEFAULTS[key] != value]
     return f"Packet.parse({', '.join([f'bytes.fromhex({p.raw.hex()!r})', *words])})"
 
