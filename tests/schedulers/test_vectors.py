@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.schedulers.bench import Bench, Queue, as_int, name_of, state
 
 from ipvs_model.addresses import parse_addr
 from ipvs_model.dest import Dest
@@ -17,7 +18,6 @@ from ipvs_model.errors import IPVSError
 from ipvs_model.flags import AF_INET, AF_INET6
 from ipvs_model.schedulers.hashing import dest_key, fold, hash_32
 from ipvs_model.schedulers.mh import State, hsiphash_u32
-from tests.schedulers.bench import Bench, Queue, as_int, name_of, state
 
 VECTORS = json.loads(gzip.decompress((Path(__file__).parents[1] / "data" / "schedulers.json.gz").read_bytes()))
 
