@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from ipvs_model.flags import IP_VS_DEST_F_OVERLOAD
 from ipvs_model.schedulers.base import NO_DESTINATION, Scheduler
+from ipvs_model.schedulers.weights import ONE_DIGIT, conn_overhead
 
 if TYPE_CHECKING:
     from ipvs_model.dest import Dest
@@ -27,9 +28,11 @@ class LeastConnection(Scheduler):
         best = None
         least = 1 << 32
         for dest in svc.destinations:
-            if dest.weight == 0 or dest.flags & IP_VS_DEST_F_OVERLOAD:
+            if dest.weight == 0 or (dest.flags and dest.flags & IP_VS_DEST_F_OVERLOAD):
                 continue
-            overhead = (dest.activeconns << 8) + dest.totalconns & 0xFFFFFFFF
+            overhead = dest.activeconns * 256 + dest.totalconns
+            if overhead > ONE_DIGIT:
+                overhead &= 0xFFFFFFFF
             if overhead < least:
                 best, least = dest, overhead
         if best is None:
@@ -40,4 +43,4 @@ class LeastConnection(Scheduler):
         """The overhead: the smallest is taken."""
         if dest.weight == 0 or dest.flags & IP_VS_DEST_F_OVERLOAD:
             return None
-        return (dest.activeconns << 8) + dest.totalconns & 0xFFFFFFFF
+        return conn_overhead(dest) & 0xFFFFFFFF

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from ipvs_model.flags import IP_VS_DEST_F_OVERLOAD
 from ipvs_model.schedulers.base import NO_DESTINATION, Scheduler
-from ipvs_model.schedulers.weights import s32
+from ipvs_model.schedulers.weights import ONE_DIGIT, s32
 
 if TYPE_CHECKING:
     from ipvs_model.dest import Dest
@@ -28,13 +28,16 @@ class NeverQueue(Scheduler):
         best = None
         best_delay = best_weight = 0
         for dest in svc.destinations:
-            if dest.weight == 0 or dest.flags & IP_VS_DEST_F_OVERLOAD:
+            weight = dest.weight
+            if weight == 0 or (dest.flags and dest.flags & IP_VS_DEST_F_OVERLOAD):
                 continue
-            if dest.activeconns == 0:
+            delay = dest.activeconns + 1
+            if delay == 1:
                 return dest
-            delay = s32(dest.activeconns + 1)
-            if best is None or best_delay * dest.weight > delay * best_weight:
-                best, best_delay, best_weight = dest, delay, dest.weight
+            if delay > ONE_DIGIT:
+                delay = s32(delay)
+            if best is None or best_delay * weight > delay * best_weight:
+                best, best_delay, best_weight = dest, delay, weight
         if best is None:
             self.error(svc, NO_DESTINATION)
         return best

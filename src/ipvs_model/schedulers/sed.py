@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from ipvs_model.flags import IP_VS_DEST_F_OVERLOAD
 from ipvs_model.schedulers.base import NO_DESTINATION, Scheduler
-from ipvs_model.schedulers.weights import s32, usable
+from ipvs_model.schedulers.weights import ONE_DIGIT, s32, usable
 
 if TYPE_CHECKING:
     from ipvs_model.dest import Dest
@@ -34,11 +34,14 @@ class ShortestExpectedDelay(Scheduler):
             return None
         best_delay, best_weight = s32(best.activeconns + 1), best.weight
         for dest in rest:
-            if dest.flags & IP_VS_DEST_F_OVERLOAD:
+            if dest.flags and dest.flags & IP_VS_DEST_F_OVERLOAD:
                 continue
-            delay = s32(dest.activeconns + 1)
-            if best_delay * dest.weight > delay * best_weight:
-                best, best_delay, best_weight = dest, delay, dest.weight
+            weight = dest.weight
+            delay = dest.activeconns + 1
+            if delay > ONE_DIGIT:
+                delay = s32(delay)
+            if best_delay * weight > delay * best_weight:
+                best, best_delay, best_weight = dest, delay, weight
         return best
 
     def score(self, svc: Service, dest: Dest) -> int | None:

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ipvs_model.flags import IP_VS_DEST_F_OVERLOAD
 from ipvs_model.schedulers.base import NO_DESTINATION, Scheduler
-from ipvs_model.schedulers.weights import conn_overhead, s32, usable
+from ipvs_model.schedulers.weights import ONE_DIGIT, conn_overhead, s32, usable
 
 if TYPE_CHECKING:
     from ipvs_model.dest import Dest
@@ -28,26 +29,23 @@ class TwoRandomChoices(Scheduler):
         A number belongs to the first destination whose cumulated weight reaches it. Sums and products are C ``int``: beyond
         31 bits they wrap, and a draw may then match no destination.
         """
-        choice1 = choice2 = None
-        total = 0
-        for dest in svc.destinations:
-            if usable(dest):
-                total = s32(total + dest.weight)
-                choice1 = dest
-        if choice1 is None:
+        choice2 = None
+        live = [dest for dest in svc.destinations if dest.weight > 0 and not dest.flags & IP_VS_DEST_F_OVERLOAD]
+        if not live:
             self.error(svc, NO_DESTINATION)
             return None
-        ceiling = total + 1 & 0xFFFFFFFF
+        choice1 = live[-1]
+        ceiling = sum(dest.weight for dest in live) + 1 & 0xFFFFFFFF
         rest1 = s32(svc.ipvs.rng.below(ceiling))
         rest2 = s32(svc.ipvs.rng.below(ceiling))
         weight1 = weight2 = -1
         overhead1 = overhead2 = 0
-        for dest in svc.destinations:
-            if not usable(dest):
-                continue
+        for dest in live:
             weight = dest.weight
-            rest1 = s32(rest1 - weight)
-            rest2 = s32(rest2 - weight)
+            rest1 -= weight
+            rest2 -= weight
+            if rest1 < -ONE_DIGIT or rest2 < -ONE_DIGIT:
+                rest1, rest2 = s32(rest1), s32(rest2)
             if rest1 <= 0 and weight1 == -1:
                 choice1, weight1, overhead1 = dest, weight, conn_overhead(dest)
             if rest2 <= 0 and weight2 == -1:

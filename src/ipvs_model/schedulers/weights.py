@@ -13,7 +13,7 @@ from ipvs_model.flags import IP_VS_DEST_F_OVERLOAD
 if TYPE_CHECKING:
     from ipvs_model.dest import Dest
 
-INT_MAX: Final = 0x7FFFFFFF
+ONE_DIGIT: Final = 0x3FFFFFFF  #: up to here an ``int`` has not wrapped and Python computes fastest
 
 
 def s32(value: int) -> int:
@@ -32,7 +32,7 @@ def usable(dest: Dest) -> bool:
 
 def conn_overhead(dest: Dest) -> int:
     """The load of a destination: 256 for an active connection, 1 for every connection, as a C ``int``."""
-    return s32((dest.activeconns << 8) + dest.totalconns)
+    return s32(dest.activeconns * 256 + dest.totalconns)
 
 
 def least_loaded(destinations: Iterable[Dest]) -> Dest | None:
@@ -49,11 +49,12 @@ def least_loaded(destinations: Iterable[Dest]) -> Dest | None:
         return None
     best_overhead, best_weight = conn_overhead(best), best.weight
     for dest in rest:
-        if dest.flags & IP_VS_DEST_F_OVERLOAD:
+        if dest.flags and dest.flags & IP_VS_DEST_F_OVERLOAD:
             continue
-        overhead = (dest.activeconns << 8) + dest.totalconns
-        if overhead > INT_MAX:
+        weight = dest.weight
+        overhead = dest.activeconns * 256 + dest.totalconns
+        if overhead > ONE_DIGIT:
             overhead = s32(overhead)
-        if best_overhead * dest.weight > overhead * best_weight:
-            best, best_overhead, best_weight = dest, overhead, dest.weight
+        if best_overhead * weight > overhead * best_weight:
+            best, best_overhead, best_weight = dest, overhead, weight
     return best
