@@ -5,6 +5,7 @@ nanoseconds, take several interfaces of different link types, and go as far as a
 """
 
 import gzip
+import io
 import sys
 import zlib
 from collections.abc import Callable, Iterator
@@ -138,7 +139,7 @@ class _Source:
             self._file.close()
 
 
-class _Rewound:
+class _Rewound(io.RawIOBase):
     """A file whose first bytes were read already: a pipe cannot seek back."""
 
     def __init__(self, head: bytes, file: IO[bytes]) -> None:
@@ -336,12 +337,12 @@ def _interface(block: bytes, order: str) -> tuple[int, Callable[[int], int], int
             base, power = (2, option.data[0] & 0x7F) if option.data[0] & 0x80 else (10, option.data[0])
         elif option.code == dpkt.pcapng.PCAPNG_OPT_IF_TSOFFSET:
             offset = int.from_bytes(option.data[:8], "little" if order == "<" else "big", signed=True)
-    divisor = base**power
+    divisor = int(base**power)
 
     def nanoseconds(stamp: int) -> int:
         return stamp * 1_000_000_000 // divisor + offset * 1_000_000_000
 
-    return described.linktype, nanoseconds, described.snaplen
+    return int(described.linktype), nanoseconds, int(described.snaplen)
 
 
 class CaptureWriter:
