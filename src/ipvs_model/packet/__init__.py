@@ -9,6 +9,7 @@ from ipvs_model.packet.icmp_error import is_error as is_error
 from ipvs_model.packet.local import echo_reply as echo_reply
 from ipvs_model.packet.local import local_answer as local_answer
 from ipvs_model.packet.local import port_unreachable as port_unreachable
+from ipvs_model.packet.local import protocol_unreachable as protocol_unreachable
 from ipvs_model.packet.local import tcp_reset as tcp_reset
 from ipvs_model.packet.packet import Packet as Packet
 from ipvs_model.packet.parse import header_error as header_error

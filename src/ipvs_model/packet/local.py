@@ -6,15 +6,19 @@ from typing import Final
 
 from ipvs_model.flags import AF_INET, IPPROTO_ICMP, IPPROTO_ICMPV6, IPPROTO_TCP, IPPROTO_UDP
 from ipvs_model.packet.build import icmp_message, icmpv6_message, ip_packet, tcp_segment
+from ipvs_model.packet.encap import INET_ECN_MASK
 from ipvs_model.packet.icmp_error import (
     ICMP_DEST_UNREACH,
     ICMP_PORT_UNREACH,
     ICMP_PROT_UNREACH,
     ICMPV6_DEST_UNREACH,
+    ICMPV6_PARAMPROB,
     ICMPV6_PORT_UNREACH,
+    ICMPV6_UNK_NEXTHDR,
     icmp_error,
 )
 from ipvs_model.packet.packet import Packet
+from ipvs_model.packet.parse import NEXTHDR_NONE, next_header_at
 from ipvs_model.packet.rewrite import transport_csum_ok
 
 FIN: Final = 1
@@ -23,17 +27,19 @@ RST: Final = 4
 ACK: Final = 16
 
 
-def local_answer(p: Packet, *, ident: int = 0) -> Packet | None:
-    """The answer of a local stack without listener: RST, port or protocol unreachable, echo reply, or nothing. `ident` is the IPv4 id of the host's choice."""
+def local_answer(p: Packet, *, ident: int = 0, saddr: int | None = None) -> Packet | None:
+    """The answer of a local stack without listener: RST, echo reply, port unreachable, protocol unknown, or nothing.
+
+    `ident` is the IPv4 id of the host's choice; `saddr` the source of ICMP errors if it is not the address asked (IPv6: a virtual address that is no
+    address of a device).
+    """
     if p.proto == IPPROTO_TCP:
         return tcp_reset(p)
     if p.proto == IPPROTO_UDP:
-        return port_unreachable(p, ident=ident)
+        return port_unreachable(p, ident=ident, saddr=saddr)
     if p.proto in (IPPROTO_ICMP, IPPROTO_ICMPV6):
         return echo_reply(p, ident=ident)
-    if p.af == AF_INET and p.proto >= 0:
-        return icmp_error(p, ICMP_DEST_UNREACH, ICMP_PROT_UNREACH, saddr=p.daddr, ident=ident)
-    return None
+    return protocol_unreachable(p, ident=ident, saddr=saddr)
 
 
 def tcp_reset(p: Packet) -> Packet | None:
@@ -50,11 +56,24 @@ def tcp_reset(p: Packet) -> Packet | None:
     else:
         length = len(segment) - header + bool(flags & SYN) + bool(flags & FIN)
         seq, ack, answer = 0, (p.seq + length) & 0xFFFFFFFF, RST | ACK
+    tos = p.tos if p.af == AF_INET else p.tos & ~INET_ECN_MASK
     body = tcp_segment(p.dst, p.src, answer, seq, ack, 0, b"", b"")
-    return Packet.parse(ip_packet(p.af, IPPROTO_TCP, p.daddr, p.saddr, body, tos=p.tos, ident=0, df=True))
+    return Packet.parse(ip_packet(p.af, IPPROTO_TCP, p.daddr, p.saddr, body, tos=tos, ident=0, df=True))
 
 
-def port_unreachable(p: Packet, *, ident: int = 0) -> Packet | None:
+def protocol_unreachable(p: Packet, *, ident: int = 0, saddr: int | None = None) -> Packet | None:
+    """The ICMP 3/2, or ICMPv6 4/1 that points at the next-header byte, about a protocol that nobody handles; None about a broken header chain and no-next-header."""
+    source = p.daddr if saddr is None else saddr
+    if p.proto < 0:
+        return None
+    if p.af == AF_INET:
+        return icmp_error(p, ICMP_DEST_UNREACH, ICMP_PROT_UNREACH, saddr=source, ident=ident)
+    if p.proto == NEXTHDR_NONE:
+        return None
+    return icmp_error(p, ICMPV6_PARAMPROB, ICMPV6_UNK_NEXTHDR, next_header_at(p.raw), saddr=source)
+
+
+def port_unreachable(p: Packet, *, ident: int = 0, saddr: int | None = None) -> Packet | None:
     """The ICMP 3/3 or ICMPv6 1/4 that answers a UDP datagram; None if it is incomplete or has a wrong checksum, over IPv6 also none (source: udp.c, __udp4_lib_rcv)."""
     segment = p.l4_bytes
     if p.proto != IPPROTO_UDP or len(segment) < 8:
@@ -64,11 +83,12 @@ def port_unreachable(p: Packet, *, ident: int = 0) -> Packet | None:
         return None
     if not transport_csum_ok(p.with_raw(p.raw[: p.l4 + length]) if length < len(segment) else p):
         return None
+    source = p.daddr if saddr is None else saddr
     if p.af == AF_INET:
-        return icmp_error(p, ICMP_DEST_UNREACH, ICMP_PORT_UNREACH, saddr=p.daddr, ident=ident)
+        return icmp_error(p, ICMP_DEST_UNREACH, ICMP_PORT_UNREACH, saddr=source, ident=ident)
     if segment[6:8] == bytes(2):
         return None
-    return icmp_error(p, ICMPV6_DEST_UNREACH, ICMPV6_PORT_UNREACH, saddr=p.daddr)
+    return icmp_error(p, ICMPV6_DEST_UNREACH, ICMPV6_PORT_UNREACH, saddr=source)
 
 
 def echo_reply(p: Packet, *, ident: int = 0) -> Packet | None:

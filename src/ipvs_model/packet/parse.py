@@ -92,6 +92,19 @@ def ipv6_find_hdr(raw: bytes, offset: int) -> Chain:
     return Chain(nexthdr, start, 0, frag)
 
 
+def next_header_at(raw: bytes) -> int:
+    """Where the byte stands that names the transport protocol of a sound IPv6 packet (what "unrecognized next header" points at)."""
+    at, start = 6, 40
+    while raw[at] in IPV6_EXTENSIONS and raw[at] != NEXTHDR_NONE and len(raw) >= start + 2:
+        size = (raw[start + 1] + 1) << 3
+        if raw[at] == NEXTHDR_FRAGMENT:
+            size = 8
+        elif raw[at] == IPPROTO_AH:
+            size = (raw[start + 1] + 2) << 2
+        at, start = start, start + size
+    return at
+
+
 def _transport(raw: bytes, l4: int, proto: int, later: bool) -> tuple[int, int, int, bool, bool]:
     """Ports, TCP flags, "has ports", "has the fixed TCP or UDP header" of the transport header at l4."""
     room = len(raw) - l4

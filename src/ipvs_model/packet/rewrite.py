@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from struct import pack_into
+from typing import Final
 
 from ipvs_model.flags import AF_INET, IP_VS_DIR_INPUT, IPPROTO_ICMPV6, IPPROTO_SCTP, IPPROTO_TCP, IPPROTO_UDP, PKT_PARTIAL
 from ipvs_model.packet.checksum import TRANSPORT_CHECKSUMS, csum16, pseudo_csum, pseudo_sum, sctp_csum, update_csum
-from ipvs_model.packet.packet import LAZY_HEADER, LAZY_NAT, Packet
+from ipvs_model.packet.fields import LAZY_HEADER, LAZY_NAT
+from ipvs_model.packet.packet import Packet
 from ipvs_model.packet.parse import IP_OFFSET, PORT_PROTOCOLS
 from ipvs_model.packet.patch import set_header
 from ipvs_model.packet.view import IpHdr
+
+_new: Final = object.__new__
 
 
 def dec_ttl(p: Packet) -> Packet:
@@ -23,11 +27,23 @@ def dec_ttl(p: Packet) -> Packet:
 
 def translated(p: Packet, src: int, dst: int, ttl: int) -> Packet:
     """A plain packet with other endpoints and TTL; the bytes follow when they are wanted. The quick road of dnat and snat."""
-    q = p.clone()
+    q = _new(Packet)
+    q.af = p.af
+    q.proto = p.proto
     q.src = src
     q.dst = dst
+    q.flags = p.flags
+    q.length = p.length
     q.ttl = ttl
-    q.lazy |= LAZY_NAT
+    q.l4 = p.l4
+    q.df = p.df
+    q.plain = True
+    q.mark = p.mark
+    q.device = p.device
+    q.bits = p.bits
+    q.rare = p.rare
+    q.store = p.store
+    q.lazy = p.lazy | LAZY_NAT
     return q
 
 

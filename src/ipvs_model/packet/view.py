@@ -8,6 +8,8 @@ from ipvs_model.flags import AF_INET, IP_VS_HDR_ICMP, IP_VS_HDR_INVERSE
 from ipvs_model.packet.packet import Packet
 from ipvs_model.packet.parse import PORT_PROTOCOLS, ipv6_find_hdr
 
+_new: Final = object.__new__
+
 IP6_FH_F_FRAG: Final = 1  #: IpHdr.flags: an IPv6 fragment header was met
 
 
@@ -72,16 +74,26 @@ class IpHdr:
 
 def fill_iph(pkt: Packet, hdr_flags: int = 0) -> IpHdr:
     """The view of the packet itself, as the hook functions fill it: a broken chain is a negative protocol (source: ip_vs.h, ip_vs_fill_iph_skb)."""
-    if pkt.has_ports:
-        sport: int | None = pkt.src & 0xFFFF
-        dport: int | None = pkt.dst & 0xFFFF
-    else:
-        sport = dport = None
-    fragoffs = pkt.fragoffs
-    frag = IP6_FH_F_FRAG if pkt.af != AF_INET and pkt.frag else 0
+    src, dst = pkt.src, pkt.dst
+    view = _new(IpHdr)
+    view.af = pkt.af
+    view.off = 0
+    view.protocol = pkt.proto
+    view.saddr = src >> 16
+    view.daddr = dst >> 16
+    view.hdr_flags = hdr_flags
+    if pkt.plain:
+        view.len = pkt.l4
+        view.fragoffs = view.flags = 0
+        view.sport = src & 0xFFFF
+        view.dport = dst & 0xFFFF
+        return view
+    view.fragoffs = pkt.fragoffs
+    view.flags = IP6_FH_F_FRAG if pkt.af != AF_INET and pkt.frag else 0
     # the kernel's walk leaves the offset alone when it ends in a later fragment or in nothing
-    start = 0 if fragoffs or pkt.proto < 0 else pkt.l4
-    return IpHdr(pkt.af, 0, start, pkt.proto, fragoffs, frag, pkt.src >> 16, pkt.dst >> 16, hdr_flags, sport, dport)
+    view.len = 0 if view.fragoffs or pkt.proto < 0 else pkt.l4
+    view.sport, view.dport = (src & 0xFFFF, dst & 0xFFFF) if pkt.has_ports else (None, None)
+    return view
 
 
 def fill_iph_at(raw: bytes, af: int, off: int, hdr_flags: int = 0) -> IpHdr | None:
