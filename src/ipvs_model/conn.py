@@ -1,0 +1,581 @@
+"""Connection entries: ``struct ip_vs_conn``, creation, binding, control chain, references, expiry.
+
+The table they hang in is in ``conn_table.py``.
+
+source: ip_vs_conn.c, include/net/ip_vs.h
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from attrs import frozen
+
+from ipvs_model.dest import Dest
+from ipvs_model.events import (
+    ConnCreated,
+    ConnKey,
+    ConnRemoved,
+    ControlMoved,
+    CounterMoved,
+    RefMoved,
+    TemplateChecked,
+    TimerArmed,
+    TimerFired,
+    TimerPostponed,
+    TimerStopped,
+)
+from ipvs_model.fields import Field
+from ipvs_model.flags import (
+    IP_VS_CONN_F_FWD_MASK,
+    IP_VS_CONN_F_HASHED,
+    IP_VS_CONN_F_INACTIVE,
+    IP_VS_CONN_F_NFCT,
+    IP_VS_CONN_F_NO_CPORT,
+    IP_VS_CONN_F_NOOUTPUT,
+    IP_VS_CONN_F_ONE_PACKET,
+    IP_VS_CONN_F_SYNC,
+    IP_VS_CONN_F_TEMPLATE,
+    IP_VS_STATE_MASTER,
+    IPPROTO_UDP,
+    conn_flag_names,
+)
+from ipvs_model.netns import Netns
+from ipvs_model.protocol import TEMPLATE_NONE, State
+from ipvs_model.service import find_dest
+from ipvs_model.timers import Timer
+
+FIELDS: Final = (
+    Field("c_list", "ConnTable", "hlist node", "derived", "one dict by client endpoint; hnext chains entries of the same one"),
+    Field("cport", "cport", "be16", "derived", "low 16 bits of client"),
+    Field("dport", "dport", "be16", "derived", "low 16 bits of real"),
+    Field("vport", "vport", "be16", "derived", "low 16 bits of virt"),
+    Field("af", "af", "u16", "slot"),
+    Field("caddr", "caddr", "16 bytes", "derived", "the rest of client"),
+    Field("vaddr", "vaddr", "16 bytes", "derived", "the rest of virt; a fwmark template has the mark here"),
+    Field("daddr", "daddr", "16 bytes", "derived", "the rest of real"),
+    Field("flags", "flags", "u32", "slot"),
+    Field("protocol", "protocol", "u16", "slot", "0: fwmark template"),
+    Field("daf", "daf", "u16", "derived", "family of real: the destination's"),
+    Field("ipvs", "ipvs", "pointer", "slot", "the Netns"),
+    Field("refcnt", "refcnt", "refcount", "slot"),
+    Field("timer", "expires, bucket, prev, next", "timer_list", "slot", "the entry is its own timer"),
+    Field("timeout", "timeout", "unsigned long", "slot", "jiffies; 0 drops the whole control chain"),
+    Field("lock", "", "spinlock", "not modelled", "one packet at a time"),
+    Field("state", "state", "u16", "slot", "a State; .index is the number"),
+    Field("old_state", "old_state", "u16", "ext", "state at the last sync decision"),
+    Field("fwmark", "fwmark", "u32", "ext", "the packet's mark at creation"),
+    Field("sync_endtime", "sync_endtime", "unsigned long", "slot"),
+    Field("control", "control", "pointer", "slot"),
+    Field("n_control", "n_control", "atomic int", "slot"),
+    Field("dest", "dest", "pointer", "slot"),
+    Field("in_pkts", "in_pkts", "atomic int", "slot"),
+    Field("packet_xmit", "xmit", "function", "slot", "the transmitter as a shared action; None: none"),
+    Field("app", "app", "pointer", "ext", "None: no application"),
+    Field("app_data", "app_data", "pointer", "ext"),
+    Field("in_seq", "in_seq", "ip_vs_seq", "ext"),
+    Field("out_seq", "out_seq", "ip_vs_seq", "ext"),
+    Field("pe", "pe", "pointer", "ext", "only templates have an engine"),
+    Field("pe_data", "pe_data", "bytes", "ext"),
+    Field("pe_data_len", "len(pe_data)", "u8", "derived"),
+    Field("rcu_head", "", "rcu_head", "not modelled", "freed at once"),
+)
+
+SEQ_FIELDS: Final = (
+    Field("init_seq", "init_seq", "u32", "slot", "sequence number of the resized segment"),
+    Field("delta", "delta", "u32", "slot", "added to what comes after it"),
+    Field("previous_delta", "previous_delta", "u32", "slot", "added to what came before"),
+)
+
+INITIAL_TIMEOUT: Final = 3  #: seconds of life for an entry that no state machine has seen
+POSTPONE_TIMEOUT: Final = 60  #: seconds after an expiry that had to wait
+INVALID_PORT: Final = 0xFFFF  #: ports of an invalidated template
+
+
+@frozen
+class Seq:
+    """``struct ip_vs_seq``: sequence adjustment of one direction, all modulo 2**32."""
+
+    init_seq: int = 0
+    delta: int = 0
+    previous_delta: int = 0
+
+
+NO_SEQ: Final = Seq()
+
+
+class ConnExt:
+    """What few entries have: helper, engine, sync and mark data."""
+
+    __slots__ = ("app", "app_data", "daf", "fwmark", "in_seq", "old_state", "out_seq", "pe", "pe_data", "seqadj")
+
+    def __init__(self, daf: int) -> None:
+        self.daf = daf
+        self.fwmark = 0
+        self.old_state = 0
+        self.app: Any = None
+        self.app_data = 0
+        self.in_seq = self.out_seq = NO_SEQ
+        self.pe: Any = None
+        self.pe_data = b""
+        self.seqadj: Any = None  #: conntrack's own adjustment of a helped connection
+
+
+@frozen
+class ConnParam:
+    """``struct ip_vs_conn_param``: the key of a lookup or of a new entry; endpoints are ``addr << 16 | port``."""
+
+    af: int
+    protocol: int
+    client: int
+    virt: int
+    pe: Any = None
+    pe_data: bytes = b""
+
+
+def _ext_property(name: str, default: Any) -> Any:
+    def get(self: Conn) -> Any:
+        return default if self.ext is None else getattr(self.ext, name)
+
+    def put(self: Conn, value: Any) -> None:
+        if self.ext is None:
+            if value == default:
+                return
+            self.ext = ConnExt(self.af)
+        setattr(self.ext, name, value)
+
+    return property(get, put)
+
+
+class Conn(Timer):
+    """``struct ip_vs_conn``: one entry. It is its own timer; rare members hang on ``ext``."""
+
+    __slots__ = (
+        "af", "client", "control", "dest", "ext", "flags", "hash_seq", "hnext", "in_pkts", "ipvs", "n_control", "protocol", "real", "refcnt", "state",
+        "sync_endtime", "timeout", "virt", "xmit",
+    )  # fmt: skip
+
+    ipvs: Netns
+    af: int
+    protocol: int
+    client: int
+    virt: int
+    real: int
+    flags: int
+    state: State
+    timeout: int
+    refcnt: int
+    control: Conn | None
+    n_control: int
+    dest: Dest | None
+    in_pkts: int
+    xmit: Any
+    hnext: Conn | None
+    hash_seq: int
+    sync_endtime: int
+    ext: ConnExt | None
+
+    fwmark: int = _ext_property("fwmark", 0)  #: mark of the packet that made it
+    old_state: int = _ext_property("old_state", 0)
+    app: Any = _ext_property("app", None)
+    app_data: int = _ext_property("app_data", 0)
+    in_seq: Seq = _ext_property("in_seq", NO_SEQ)
+    out_seq: Seq = _ext_property("out_seq", NO_SEQ)
+    pe: Any = _ext_property("pe", None)
+    pe_data: bytes = _ext_property("pe_data", b"")
+    seqadj: Any = _ext_property("seqadj", None)
+
+    @property
+    def caddr(self) -> int:
+        """Client address, or client network of a template."""
+        return self.client >> 16
+
+    @property
+    def cport(self) -> int:
+        """Client port."""
+        return self.client & 0xFFFF
+
+    @property
+    def vaddr(self) -> int:
+        """Virtual address."""
+        return self.virt >> 16
+
+    @property
+    def vport(self) -> int:
+        """Virtual port."""
+        return self.virt & 0xFFFF
+
+    @property
+    def daddr(self) -> int:
+        """Address of the real server."""
+        return self.real >> 16
+
+    @property
+    def dport(self) -> int:
+        """Port on the real server."""
+        return self.real & 0xFFFF
+
+    @property
+    def daf(self) -> int:
+        """Family of the real server's address."""
+        return self.af if self.ext is None else self.ext.daf
+
+    @property
+    def method(self) -> int:
+        """Forwarding method."""
+        return self.flags & IP_VS_CONN_F_FWD_MASK
+
+    @property
+    def is_template(self) -> bool:
+        """A persistence template."""
+        return bool(self.flags & IP_VS_CONN_F_TEMPLATE)
+
+    @property
+    def is_hashed(self) -> bool:
+        """It is in the table."""
+        return bool(self.flags & IP_VS_CONN_F_HASHED)
+
+    @property
+    def state_name(self) -> str:
+        """The state as listings print it (source: ip_vs_proto.c, ip_vs_state_name)."""
+        index = self.state.index
+        if self.flags & IP_VS_CONN_F_TEMPLATE:
+            return ("NONE", "ASSURED")[index] if index < 2 else "ERR!"
+        pd = self.ipvs.protocols.get(self.protocol)
+        if pd is None or not pd.pp.has_apps:
+            return "NONE" if self.protocol == 0 else "ERR!"
+        return pd.pp.state_name(index)
+
+    def key(self) -> ConnKey:
+        """Its name for events."""
+        return ConnKey(self.af, self.protocol, self.client, self.virt, self.real, self.daf)
+
+    def __repr__(self) -> str:
+        left = max(0, self.expires - self.ipvs.clock.now) // self.ipvs.clock.hz if self.bucket is not None else "-"
+        return f"<Conn {self.key()} {self.state_name} {left} [{conn_flag_names(self.flags)}] ref {self.refcnt} ctl {self.n_control}>"
+
+    def fire(self) -> None:
+        """The timer."""
+        emit = self.ipvs.emit
+        if emit is not None:
+            emit(TimerFired("ip_vs_conn_expire", self.key(), self.ipvs.clock.now, self.expires))
+        expire(self)
+
+    # -- references ------------------------------------------------------------------------------------------------
+
+    def get(self, holder: str = "caller") -> None:
+        """Take a reference."""
+        self.refcnt += 1
+        emit = self.ipvs.emit
+        if emit is not None:
+            emit(RefMoved("__ip_vs_conn_get", self.key(), 1, self.refcnt, holder))
+
+    def plain_put(self) -> None:
+        """Give a reference back; the timer is not touched (source: ip_vs.h, __ip_vs_conn_put)."""
+        assert self.refcnt > 1 or not self.flags & IP_VS_CONN_F_HASHED, f"{self!r} was put once too often"
+        self.refcnt -= 1
+        emit = self.ipvs.emit
+        if emit is not None:
+            emit(RefMoved("__ip_vs_conn_put", self.key(), -1, self.refcnt, "caller"))
+
+    def put(self) -> None:
+        """Give a reference back and restart the timer with the present timeout (source: ip_vs_conn.c, ip_vs_conn_put).
+
+        A one-packet entry that nobody else holds expires at once.
+        """
+        timeout = self.timeout
+        if self.flags & IP_VS_CONN_F_ONE_PACKET:
+            if self.refcnt == 1 and self.bucket is None:
+                expire(self)
+                return
+            timeout = 0
+        self.arm(timeout)
+        self.plain_put()
+
+    def arm(self, timeout: int) -> None:
+        """Set the timer ``timeout`` jiffies from now; entries of one state share expiry and bucket within a jiffy."""
+        clock = self.ipvs.clock
+        now = clock.now
+        state = self.state
+        if state.timeout == timeout:
+            if state.stamp != now or state.bucket is None:
+                state.expires = now + timeout
+                state.bucket = clock.bucket_for(state.expires)
+                state.stamp = now
+            if self.bucket is state.bucket:
+                self.expires = state.expires
+            else:
+                clock.arm_in(self, state.expires, state.bucket)
+        else:
+            clock.mod_timer(self, now + timeout)
+        emit = self.ipvs.emit
+        if emit is not None:
+            emit(TimerArmed("ip_vs_conn_put", self.key(), now, self.expires))
+
+    def expire_now(self) -> None:
+        """Let it go at the next tick, unless it is overdue already (source: ip_vs_conn.c, ip_vs_conn_expire_now)."""
+        clock = self.ipvs.clock
+        if self.bucket is not None and self.expires > clock.now:
+            clock.mod_timer_pending(self, clock.now)
+            emit = self.ipvs.emit
+            if emit is not None:
+                emit(TimerStopped("ip_vs_conn_expire_now", self.key(), "expires at the next tick"))
+
+    # -- control ---------------------------------------------------------------------------------------------------
+
+    def control_add(self, control: Conn) -> None:
+        """Be controlled by another entry, which then outlives this one (source: ip_vs.h, ip_vs_control_add)."""
+        if self.control is not None:
+            self.control_del()
+        self.control = control
+        control.n_control += 1
+        emit = self.ipvs.emit
+        if emit is not None:
+            emit(ControlMoved("ip_vs_control_add", self.key(), control.key(), 1, control.n_control))
+
+    def control_del(self) -> None:
+        """Be controlled no more (source: ip_vs.h, ip_vs_control_del)."""
+        control = self.control
+        if control is None:
+            return
+        self.control = None
+        if control.n_control == 0:
+            self.ipvs.log("err", "IPVS: BUG control DEL with n=0")
+            return
+        control.n_control -= 1
+        emit = self.ipvs.emit
+        if emit is not None:
+            emit(ControlMoved("ip_vs_control_del", self.key(), control.key(), -1, control.n_control))
+
+
+def new_conn(ns: Netns, param: ConnParam, daf: int, real: int, flags: int, dest: Dest | None, fwmark: int) -> Conn:
+    """Make an entry, bind it, and hash it unless it is a one-packet one; the caller holds a reference, the timer is not set.
+
+    source: ip_vs_conn.c, ip_vs_conn_new
+    """
+    cp = Conn.__new__(Conn)
+    now = ns.clock.now
+    cp.ipvs = ns
+    cp.af = param.af
+    cp.protocol = param.protocol
+    cp.client = param.client
+    # only the first 32-bit word of a fwmark template's address counts, and it is all that an int mark fills
+    cp.virt = param.virt
+    cp.real = real
+    cp.flags = flags
+    cp.refcnt = 1
+    cp.control = None
+    cp.n_control = 0
+    cp.dest = None
+    cp.in_pkts = 0
+    cp.xmit = None
+    cp.hnext = None
+    cp.hash_seq = 0
+    cp.ext = None
+    cp.expires = 0
+    cp.bucket = None
+    cp.prev = cp.next = None  # type: ignore[assignment]
+    if daf != param.af:
+        cp.ext = ConnExt(daf)
+    if fwmark:
+        cp.fwmark = fwmark
+    if flags & IP_VS_CONN_F_TEMPLATE and param.pe is not None:
+        cp.pe = param.pe
+        cp.pe_data = param.pe_data
+    ns.conn_count += 1
+    if flags & IP_VS_CONN_F_NO_CPORT:
+        ns.no_cport_count += 1
+    pd = ns.protocols.get(param.protocol)
+    cp.state = TEMPLATE_NONE if flags & IP_VS_CONN_F_TEMPLATE or pd is None else pd.states[0]
+    cp.timeout = INITIAL_TIMEOUT * ns.env.hz
+    cp.sync_endtime = now & ~3
+    bind_dest(cp, dest)
+    ns.bind_xmit(cp)
+    if pd is not None and pd.appcnt:
+        ns.bind_app(cp)
+    if ns.sysctl.conntrack:
+        cp.flags |= IP_VS_CONN_F_NFCT
+    emit = ns.emit
+    if emit is not None:
+        emit(ConnCreated("ip_vs_conn_new", cp.key(), cp.flags, dest.key() if dest is not None else None))
+    ns.conns.hash(cp)
+    return cp
+
+
+def bind_dest(cp: Conn, dest: Dest | None) -> None:
+    """Bind an entry to its real server: flags are merged, counters move, the threshold is looked at (source: ip_vs_conn.c, ip_vs_bind_dest)."""
+    if dest is None:
+        return
+    dest.refcnt += 1
+    flags = dest.conn_flags
+    if cp.protocol != IPPROTO_UDP:
+        flags &= ~IP_VS_CONN_F_ONE_PACKET
+    if cp.flags & IP_VS_CONN_F_TEMPLATE:
+        flags &= ~IP_VS_CONN_F_ONE_PACKET
+    if cp.flags & IP_VS_CONN_F_SYNC:
+        flags &= ~IP_VS_CONN_F_ONE_PACKET
+        if not cp.flags & IP_VS_CONN_F_TEMPLATE:
+            flags &= ~IP_VS_CONN_F_INACTIVE
+        cp.flags &= ~(IP_VS_CONN_F_FWD_MASK | IP_VS_CONN_F_NOOUTPUT)
+    cp.flags |= flags
+    cp.dest = dest
+    if cp.flags & IP_VS_CONN_F_TEMPLATE:
+        dest.persistconns += 1
+    else:
+        if not cp.flags & IP_VS_CONN_F_INACTIVE:
+            dest.activeconns += 1
+        dest.totalconns += 1
+        if dest.totalconns == dest.u_threshold:
+            dest.update_overload(1)
+    emit = cp.ipvs.emit
+    if emit is not None:
+        name, value = ("persistconns", dest.persistconns) if cp.flags & IP_VS_CONN_F_TEMPLATE else ("totalconns", dest.totalconns)
+        emit(CounterMoved("ip_vs_bind_dest", str(dest.key()), name, 1, value))
+
+
+def unbind_dest(cp: Conn) -> None:
+    """Undo ``bind_dest`` (source: ip_vs_conn.c, ip_vs_unbind_dest)."""
+    dest = cp.dest
+    if dest is None:
+        return
+    if cp.flags & IP_VS_CONN_F_TEMPLATE:
+        dest.persistconns -= 1
+    else:
+        if not cp.flags & IP_VS_CONN_F_INACTIVE:
+            dest.activeconns -= 1
+        before = dest.totalconns
+        dest.totalconns = before - 1
+        if before == dest.l_threshold_val:
+            dest.update_overload(-1)
+    dest.refcnt -= 1
+    cp.dest = None
+    emit = cp.ipvs.emit
+    if emit is not None:
+        name, value = ("persistconns", dest.persistconns) if cp.flags & IP_VS_CONN_F_TEMPLATE else ("totalconns", dest.totalconns)
+        emit(CounterMoved("ip_vs_unbind_dest", str(dest.key()), name, -1, value))
+
+
+def try_bind_dest(cp: Conn) -> None:
+    """Find a real server for a synced entry that has none (source: ip_vs_conn.c, ip_vs_try_bind_dest)."""
+    ns = cp.ipvs
+    masq = not cp.flags & IP_VS_CONN_F_FWD_MASK
+    dest = find_dest(ns, cp.af, cp.af, cp.daddr, cp.dport, cp.vaddr, cp.vport, cp.protocol, cp.fwmark, masq)
+    if dest is None:
+        return
+    if cp.app is not None:
+        ns.unbind_app(cp)
+    bind_dest(cp, dest)
+    ns.bind_xmit(cp)
+    pd = ns.protocols.get(cp.protocol)
+    if pd is not None and pd.appcnt:
+        ns.bind_app(cp)
+
+
+def expire(cp: Conn) -> None:
+    """Remove an entry, or postpone it by 60 s if it controls others or is in use (source: ip_vs_conn.c, ip_vs_conn_expire)."""
+    ns = cp.ipvs
+    if cp.n_control == 0 and ns.conns.unlink(cp):
+        ns.clock.del_timer(cp)
+        control = cp.control
+        if control is not None:
+            _leave_control(cp, control)
+        if cp.flags & IP_VS_CONN_F_NFCT and not cp.flags & IP_VS_CONN_F_ONE_PACKET and cp.cport:
+            ns.drop_conntrack(cp)
+        if cp.ext is not None and cp.ext.app is not None:
+            ns.unbind_app(cp)
+        unbind_dest(cp)
+        if cp.flags & IP_VS_CONN_F_NO_CPORT:
+            ns.no_cport_count -= 1
+        ns.conn_count -= 1
+        emit = ns.emit
+        if emit is not None:
+            emit(ConnRemoved("ip_vs_conn_expire", cp.key()))
+        return
+    emit = ns.emit
+    if emit is not None:
+        emit(TimerPostponed("ip_vs_conn_expire", cp.key(), cp.n_control, cp.refcnt))
+    cp.refcnt += 1
+    cp.timeout = POSTPONE_TIMEOUT * ns.env.hz
+    if ns.sync_state & IP_VS_STATE_MASTER:
+        ns.sync_conn(cp, ns.sysctl.sync_threshold)
+    cp.put()
+
+
+def _leave_control(cp: Conn, control: Conn) -> None:
+    """A removed entry leaves its controller; a forced removal (timeout 0) takes an idle one along unless it is an assured template."""
+    chain = cp.timeout == 0
+    if chain:
+        control.refcnt += 1
+    cp.control_del()
+    if not chain:
+        return
+    if not control.n_control and not (control.flags & IP_VS_CONN_F_TEMPLATE and control.state.index & 1):
+        del_put(control)
+    else:
+        control.plain_put()
+
+
+def _stop(cp: Conn) -> bool:
+    if not cp.ipvs.clock.del_timer(cp):
+        return False
+    if cp.control is not None:
+        cp.timeout = 0
+    emit = cp.ipvs.emit
+    if emit is not None:
+        emit(TimerStopped("ip_vs_conn_del", cp.key(), "timer deleted"))
+    return True
+
+
+def del_conn(cp: Conn) -> None:
+    """Remove an entry that the caller does not hold; nothing if its timer is not pending (source: ip_vs_conn.c, ip_vs_conn_del)."""
+    if _stop(cp):
+        expire(cp)
+
+
+def del_put(cp: Conn) -> None:
+    """Remove an entry and give back the caller's reference (source: ip_vs_conn.c, ip_vs_conn_del_put)."""
+    stopped = _stop(cp)
+    cp.plain_put()
+    if stopped:
+        expire(cp)
+
+
+def check_template(ct: Conn, wanted: Dest | None = None) -> bool:
+    """Whether a held template may be used; an unusable one is invalidated and put (source: ip_vs_conn.c, ip_vs_check_template)."""
+    ns = ct.ipvs
+    dest = ct.dest
+    if dest is None:
+        why = "it has no destination"
+    elif not dest.available:
+        why = "its destination is deleted"
+    elif ns.sysctl.expire_quiescent_template and dest.weight == 0:
+        why = "its destination is quiesced"
+    elif wanted is not None and dest is not wanted:
+        why = "it belongs to another destination"
+    else:
+        why = ""
+    emit = ns.emit
+    if emit is not None:
+        emit(TemplateChecked("ip_vs_check_template", ct.key(), not why, why or "its destination is available"))
+    if not why:
+        return True
+    if ct.vport != INVALID_PORT and ns.conns.unhash(ct):
+        ct.client = ct.caddr << 16
+        ct.virt = ct.vaddr << 16 | INVALID_PORT
+        ct.real = ct.daddr << 16 | INVALID_PORT
+        ns.conns.hash(ct)
+    ct.plain_put()
+    return False
+
+
+def fill_cport(cp: Conn, port: int) -> None:
+    """Give a no-client-port entry its port and hash it anew (source: ip_vs_conn.c, ip_vs_conn_fill_cport)."""
+    ns = cp.ipvs
+    if not ns.conns.unhash(cp):
+        return
+    if cp.flags & IP_VS_CONN_F_NO_CPORT:
+        ns.no_cport_count -= 1
+        cp.flags &= ~IP_VS_CONN_F_NO_CPORT
+        cp.client = cp.caddr << 16 | port
+    ns.conns.hash(cp)
+

@@ -1,0 +1,267 @@
+"""The connection table: keys, lookups in both directions, hashing, the flush and random-drop walks.
+
+One dict for each family and protocol, keyed by the client endpoint; entries of one client endpoint are chained, newest first. Both
+directions look by the client side, as in the kernel. Buckets exist only where their order shows, computed on demand.
+
+source: ip_vs_conn.c
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TypeAlias
+
+from ipvs_model.conn import Conn, ConnParam, del_conn
+from ipvs_model.events import ConnHashed, ConnLookup
+from ipvs_model.flags import (
+    AF_INET,
+    IP_VS_CONN_F_FWD_MASK,
+    IP_VS_CONN_F_HASHED,
+    IP_VS_CONN_F_NO_CPORT,
+    IP_VS_CONN_F_ONE_PACKET,
+    IP_VS_CONN_F_TEMPLATE,
+)
+from ipvs_model.jhash import jhash, jhash_3words
+from ipvs_model.netns import Netns
+
+Table: TypeAlias = dict[int, Conn]
+
+
+def conn_hashkey(af: int, protocol: int, endpoint: int, seed: int) -> int:
+    """32-bit hash of a client endpoint (source: ip_vs_conn.c, ip_vs_conn_hashkey).
+
+    >>> hex(conn_hashkey(2, 6, 0x0a000001 << 16 | 34567, 0))
+    '0x2de1490f'
+    """
+    port = endpoint & 0xFFFF
+    port = port >> 8 | (port & 255) << 8
+    if af == AF_INET:
+        word = int.from_bytes((endpoint >> 16).to_bytes(4, "big"), "little")
+    else:
+        word = jhash((endpoint >> 16).to_bytes(16, "big"), seed)
+    return jhash_3words(word, port, protocol, seed)
+
+
+class ConnTable:
+    """All hashed entries of a namespace."""
+
+    def __init__(self, ns: Netns) -> None:
+        self.ns = ns
+        self.mask = (1 << ns.env.tab_bits) - 1
+        self.tables: dict[int, Table] = {}  #: family << 16 | protocol → client endpoint → newest entry
+        self.engine_buckets: Table = {}  #: bucket → newest entry that an engine hashed
+        self.seq = 0  #: counts hash operations: order of entries in a bucket
+
+    # -- hashing ---------------------------------------------------------------------------------------------------
+
+    def _place(self, cp: Conn) -> tuple[Table, int]:
+        """The dict and key of an entry."""
+        if cp.ext is not None and cp.ext.pe is not None and cp.ext.pe.hashkey_raw is not None and cp.ext.pe_data:
+            return self.engine_buckets, cp.ext.pe.hashkey_raw(cp.ext.pe_data, self.ns.env.hash_seed, False) & self.mask
+        return self.table(cp.af, cp.protocol), cp.client
+
+    def table(self, af: int, protocol: int) -> Table:
+        """The dict of one family and protocol."""
+        number = af << 16 | protocol
+        table = self.tables.get(number)
+        if table is None:
+            table = self.tables[number] = {}
+        return table
+
+    def bucket(self, cp: Conn) -> int:
+        """Bucket of an entry."""
+        table, key = self._place(cp)
+        return key if table is self.engine_buckets else conn_hashkey(cp.af, cp.protocol, key, self.ns.env.hash_seed) & self.mask
+
+    def hash(self, cp: Conn) -> bool:
+        """Put an entry in front of its bucket; not a one-packet one (source: ip_vs_conn.c, ip_vs_conn_hash)."""
+        if cp.flags & IP_VS_CONN_F_ONE_PACKET:
+            return False
+        if cp.flags & IP_VS_CONN_F_HASHED:
+            self.ns.log("err", "IPVS: ip_vs_conn_hash(): request for already hashed")
+            return False
+        cp.flags |= IP_VS_CONN_F_HASHED
+        cp.refcnt += 1
+        self.seq += 1
+        cp.hash_seq = self.seq
+        table, key = self._place(cp)
+        cp.hnext = table.get(key)
+        table[key] = cp
+        emit = self.ns.emit
+        if emit is not None:
+            emit(ConnHashed("ip_vs_conn_hash", cp.key(), True))
+        return True
+
+    def _remove(self, cp: Conn) -> None:
+        table, key = self._place(cp)
+        head = table[key]
+        if head is cp:
+            if cp.hnext is None:
+                del table[key]
+            else:
+                table[key] = cp.hnext
+        else:
+            while head.hnext is not cp:
+                assert head.hnext is not None, f"{cp!r} is not in its chain"
+                head = head.hnext
+            head.hnext = cp.hnext
+        cp.hnext = None
+        cp.flags &= ~IP_VS_CONN_F_HASHED
+        cp.refcnt -= 1
+        emit = self.ns.emit
+        if emit is not None:
+            emit(ConnHashed("ip_vs_conn_unhash", cp.key(), False))
+
+    def unhash(self, cp: Conn) -> bool:
+        """Take an entry out; the caller holds it (source: ip_vs_conn.c, ip_vs_conn_unhash)."""
+        if not cp.flags & IP_VS_CONN_F_HASHED:
+            return False
+        self._remove(cp)
+        return True
+
+    def unlink(self, cp: Conn) -> bool:
+        """Take an entry out for good if nobody holds it (source: ip_vs_conn.c, ip_vs_conn_unlink)."""
+        if cp.refcnt != 1:
+            return False
+        if cp.flags & IP_VS_CONN_F_ONE_PACKET:
+            cp.refcnt = 0
+            return True
+        if not cp.flags & IP_VS_CONN_F_HASHED:
+            return False
+        self._remove(cp)
+        return True
+
+    # -- lookups ---------------------------------------------------------------------------------------------------
+
+    def in_get(self, af: int, protocol: int, client: int, virt: int) -> Conn | None:
+        """Find and hold the entry of a packet client → virtual (source: ip_vs_conn.c, ip_vs_conn_in_get)."""
+        cp = self._in_get(af, protocol, client, virt)
+        if cp is None and self.ns.no_cport_count:
+            cp = self._in_get(af, protocol, client >> 16 << 16, virt)
+        emit = self.ns.emit
+        if emit is not None:
+            emit(ConnLookup("ip_vs_conn_in_get", af, protocol, client, virt, cp.key() if cp is not None else None))
+        if cp is not None:
+            cp.get("ip_vs_conn_in_get")
+        return cp
+
+    def _in_get(self, af: int, protocol: int, client: int, virt: int) -> Conn | None:
+        table = self.tables.get(af << 16 | protocol)
+        if table is None:
+            return None
+        cp = table.get(client)
+        wanted = 0 if client & 0xFFFF else IP_VS_CONN_F_NO_CPORT
+        while cp is not None:
+            if cp.virt == virt and cp.flags & IP_VS_CONN_F_NO_CPORT == wanted:
+                return cp
+            cp = cp.hnext
+        return None
+
+    def out_get(self, af: int, protocol: int, server: int, client: int) -> Conn | None:
+        """Find and hold the entry of a packet server → client (source: ip_vs_conn.c, ip_vs_conn_out_get)."""
+        table = self.tables.get(af << 16 | protocol)
+        cp = table.get(client) if table is not None else None
+        while cp is not None:
+            if (cp.virt if cp.flags & IP_VS_CONN_F_FWD_MASK else cp.real) == server:
+                break
+            cp = cp.hnext
+        emit = self.ns.emit
+        if emit is not None:
+            emit(ConnLookup("ip_vs_conn_out_get", af, protocol, server, client, cp.key() if cp is not None else None))
+        if cp is not None:
+            cp.get("ip_vs_conn_out_get")
+        return cp
+
+    def ct_in_get(self, param: ConnParam) -> Conn | None:
+        """Find and hold a template (source: ip_vs_conn.c, ip_vs_ct_in_get)."""
+        cp = self._ct_in_get(param)
+        emit = self.ns.emit
+        if emit is not None:
+            emit(ConnLookup("ip_vs_ct_in_get", param.af, param.protocol, param.client, param.virt, cp.key() if cp is not None else None))
+        if cp is not None:
+            cp.get("ip_vs_ct_in_get")
+        return cp
+
+    def _ct_in_get(self, param: ConnParam) -> Conn | None:
+        seed = self.ns.env.hash_seed
+        if param.pe_data and param.pe is not None and param.pe.ct_match is not None:
+            if param.pe.hashkey_raw is not None:
+                cp = self.engine_buckets.get(param.pe.hashkey_raw(param.pe_data, seed, False) & self.mask)
+            else:
+                cp = self.table(param.af, param.protocol).get(param.client)
+            while cp is not None:
+                if cp.pe is param.pe and param.pe.ct_match(param, cp):
+                    return cp
+                cp = cp.hnext
+            return None
+        cp = self.table(param.af, param.protocol).get(param.client)
+        while cp is not None and not self._ct_equal(param, cp):
+            cp = cp.hnext
+        if self.engine_buckets:
+            # an engine's template that happens to share the bucket is found too
+            other = self.engine_buckets.get(conn_hashkey(param.af, param.protocol, param.client, seed) & self.mask)
+            while other is not None and not self._ct_equal(param, other):
+                other = other.hnext
+            if other is not None and (cp is None or other.hash_seq > cp.hash_seq):
+                return other
+        return cp
+
+    @staticmethod
+    def _ct_equal(param: ConnParam, cp: Conn) -> bool:
+        return bool(
+            cp.flags & IP_VS_CONN_F_TEMPLATE and cp.virt == param.virt and cp.client == param.client and cp.af == param.af and cp.protocol == param.protocol
+        )
+
+    # -- walks -----------------------------------------------------------------------------------------------------
+
+    def __iter__(self) -> Iterator[Conn]:
+        """Every hashed entry, in no order that means anything; the table must not change meanwhile."""
+        for table in (*self.tables.values(), self.engine_buckets):
+            for cp in table.values():
+                chained: Conn | None = cp
+                while chained is not None:
+                    yield chained
+                    chained = chained.hnext
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+    def walk(self) -> list[Conn]:
+        """Every hashed entry by bucket, newest first within a bucket. O(n log n)."""
+        return sorted(self, key=lambda cp: (self.bucket(cp), -cp.hash_seq))
+
+    def _flush(self, conns: list[Conn]) -> None:
+        """Remove entries and the controllers that they leave idle."""
+        for cp in conns:
+            control = cp.control
+            del_conn(cp)
+            if control is not None and not control.n_control:
+                del_conn(control)
+
+    def flush(self) -> None:
+        """Remove every entry, controlled ones first (source: ip_vs_conn.c, ip_vs_conn_flush)."""
+        while len(self):
+            before = len(self)
+            for cp in self.walk():
+                if cp.is_hashed and not cp.n_control:
+                    self._flush([cp])
+            if len(self) == before:
+                break
+
+    def expire_nodest(self) -> None:
+        """Remove every entry whose destination is deleted (source: ip_vs_conn.c, ip_vs_expire_nodest_conn_flush)."""
+        for cp in self.walk():
+            if cp.is_hashed and cp.dest is not None and not cp.dest.available and not cp.n_control:
+                self._flush([cp])
+
+    def in_buckets(self, buckets: set[int]) -> dict[int, list[Conn]]:
+        """The entries of some buckets, newest first."""
+        found: dict[int, list[Conn]] = {bucket: [] for bucket in buckets}
+        for cp in self:
+            bucket = self.bucket(cp)
+            if bucket in found:
+                found[bucket].append(cp)
+        for conns in found.values():
+            conns.sort(key=lambda cp: -cp.hash_seq)
+        return found
+

@@ -1,0 +1,453 @@
+"""IPVS: one network namespace's ip_vs as an object; it wires the rooms together.
+
+source: ip_vs_core.c, __ip_vs_init; ip_vs_ctl.c
+"""
+
+from __future__ import annotations
+
+import copy
+import pickle
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, Final
+
+from attrs import evolve, frozen
+
+from ipvs_model.addresses import AddressLike, EndpointLike, format_addr, parse_addr, parse_endpoint
+from ipvs_model.apps import App, AppRegistry
+from ipvs_model.conn import Conn
+from ipvs_model.conn_table import ConnTable
+from ipvs_model.control import Control
+from ipvs_model.datapath import run_hook
+from ipvs_model.defence import Defence
+from ipvs_model.dest import Dest, DestTrash, DestUser, RealServerTable
+from ipvs_model.engines import EngineRegistry, PersistenceEngine
+from ipvs_model.errors import IPVSError
+from ipvs_model.events import Event, Watcher
+from ipvs_model.flags import (
+    AF_INET,
+    AF_INET6,
+    IP_VS_SVC_F_ONEPACKET,
+    IP_VS_SVC_F_PERSISTENT,
+    IPPROTO_SCTP,
+    IPPROTO_TCP,
+    IPPROTO_UDP,
+    PKT_HAS_CT,
+    Hook,
+    Verdict,
+)
+from ipvs_model.ipvsadm import Result, run as run_ipvsadm
+from ipvs_model.netns import Environment, Netns
+from ipvs_model.packet import Packet
+from ipvs_model.packet.reassembly import Reassembler
+from ipvs_model.procfs import render
+from ipvs_model.protocols import PROTOCOLS
+from ipvs_model.schedulers import RateLimit, Registry, Scheduler
+from ipvs_model.service import Service, ServiceTable, ServiceUser
+from ipvs_model.sync.daemon import SyncDaemons
+from ipvs_model.sync.receiver import SyncReport
+from ipvs_model.timers import Clock
+from ipvs_model.transmit import Action, bind_xmit, routes_changed
+from ipvs_model.transmit.action import REASONS
+from ipvs_model.transmit.errors import send_error
+
+FORWARD_NAMES: Final = {"masq": 0, "nat": 0, "local": 1, "tunnel": 2, "ipip": 2, "gatewaying": 3, "droute": 3, "direct": 3, "dr": 3, "bypass": 4}
+PROTOCOL_NAMES: Final = {"tcp": IPPROTO_TCP, "udp": IPPROTO_UDP, "sctp": IPPROTO_SCTP}
+TUN_TYPES: Final = {"ipip": 0, "gue": 1, "gre": 2}
+
+
+@frozen
+class Reason:
+    """Why a packet went where it went.
+
+    ``code`` is a key of ``ipvs_model.transmit.action.REASONS``, ``text`` says it in words, ``events`` are the decisions on the way, in order.
+    """
+
+    code: str
+    text: str
+    hook: Hook
+    events: tuple[Event, ...] = ()
+
+    def __str__(self) -> str:
+        return self.text
+
+
+@frozen
+class Outcome:
+    """What became of a packet: the verdict, the packets that left the host in order, and why."""
+
+    verdict: Verdict
+    emitted: tuple[Packet, ...]
+    reason: Reason
+
+
+class IPVS:
+    """A model of one network namespace's IPVS.
+
+    ``plugins``: schedulers (classes or objects), persistence engines and application helpers of the user's own. ``clock``: share one with other
+    objects. Control calls raise IPVSError with the kernel's errno and change nothing then; packets never raise.
+
+    >>> ipvs = IPVS()
+    >>> web = ipvs.add_service("tcp", "192.0.2.1:80", scheduler="rr")
+    >>> _ = ipvs.add_dest(web, "10.1.0.11:8080")
+    >>> out = ipvs.receive(Packet.tcp("203.0.113.7:40000", "192.0.2.1:80", "S"))
+    >>> out.verdict.name, str(out.reason)
+    ('STOLEN', 'sent to its real server')
+    >>> out.emitted[0]
+    Packet.tcp('203.0.113.7:40000', '10.1.0.11:8080', 'S', ttl=63)
+    """
+
+    def __init__(self, env: Environment | None = None, *, plugins: Iterable[Any] = (), clock: Clock | None = None) -> None:
+        self.env = env if env is not None else Environment()
+        ns = self.ns = Netns(self.env, clock)
+        ns.services = ServiceTable(ns)
+        ns.conns = ConnTable(ns)
+        ns.rs_table = RealServerTable()
+        ns.trash = DestTrash(ns)
+        for protocol in PROTOCOLS:
+            ns.protocols[protocol.protocol] = protocol.net_init(ns)
+        self.log_limit = RateLimit(ns.clock, ns.log)
+        ns.net_ratelimit = self.log_limit.allow
+        self.schedulers = Registry(ns.log)
+        self.engines = EngineRegistry(ns.log)
+        self.daemons = SyncDaemons(ns)
+        self.apps = AppRegistry(ns)
+        self.control = Control(ns, self.schedulers, self.engines, self.daemons)
+        self.defence = Defence(ns)
+        self._gatherers = {hook: Reassembler() for hook in Hook}
+        ns.bind_xmit = bind_xmit
+        ns.bind_app = self.apps.bind
+        ns.unbind_app = self.apps.unbind
+        ns.send_error = self._send_error
+        ns.run_local_out = self._local_out
+        ns.gather = self._gather
+        ns.routes_changed = routes_changed
+        ns.conntrack_active = self.control.conntrack_active
+        for name in ("run_estimation", "est_cpulist", "est_nice"):
+            ns.sysctl.on_write[name] = self._estimation_written
+        self._watchers: list[Watcher] = []
+        for plugin in plugins:
+            self._plug(plugin)
+
+    def _plug(self, plugin: Any) -> None:
+        kind = plugin if isinstance(plugin, type) else type(plugin)
+        if issubclass(kind, Scheduler):
+            self.schedulers.register(plugin)
+        elif issubclass(kind, PersistenceEngine):
+            self.engines.register(plugin)
+        elif issubclass(kind, App):
+            self.apps.register(plugin)
+        else:
+            raise TypeError(f"not a scheduler, a persistence engine or an application helper: {plugin!r}")
+
+    # -- slots of the namespace ------------------------------------------------------------------------------------
+
+    def _send_error(self, pkt: Packet, hook: Hook, kind: int, code: int, info: int) -> None:
+        send_error(self.ns, pkt, hook, kind, code, info)
+
+    def _local_out(self, pkt: Packet) -> Packet | None:
+        """A packet that this host makes passes LOCAL_OUT."""
+        return run_hook(self.ns, Hook.LOCAL_OUT, pkt).apply(pkt)
+
+    def _gather(self, hook: Hook, pkt: Packet) -> Packet | None:
+        return self._gatherers[hook].add(pkt, self.ns.clock.now)
+
+    def _estimation_written(self) -> None:
+        estimator = self.ns.estimator
+        wanted = bool(self.ns.sysctl.run_estimation) and self.ns.sysctl.est_cpulist != ""
+        estimator.run(wanted)
+
+    # -- time ------------------------------------------------------------------------------------------------------
+
+    @property
+    def clock(self) -> Clock:
+        """The virtual clock: ``advance`` lets time pass."""
+        return self.ns.clock
+
+    # -- packets ---------------------------------------------------------------------------------------------------
+
+    def run_hook(self, hook: Hook, pkt: Packet) -> Action:
+        """Run the functions of one netfilter hook; ICMP errors that IPVS makes meanwhile are left in ``ns.outbox``."""
+        return run_hook(self.ns, hook, pkt)
+
+    def process(self, pkt: Packet, hook: Hook = Hook.LOCAL_IN) -> Action:
+        """The primitive under ``receive``: a shared, immutable action; ``action.apply(pkt)`` makes what leaves."""
+        return run_hook(self.ns, hook, pkt)
+
+    def receive(self, pkt: Packet, hook: Hook | str | None = None) -> Outcome:
+        """A packet reaches the host: run the hook that routing chooses (or the one given), collect what leaves and why.
+
+        The routing provider chooses LOCAL_IN or FORWARD; without a provider, virtual addresses are local. A packet with no way in is accepted
+        untouched. Never raises for what is in the packet.
+        """
+        ns = self.ns
+        chosen = self._hook_of(pkt, hook)
+        if chosen is None:
+            return Outcome(Verdict.DROP, (), Reason("no route", "the host drops it before any hook", Hook.LOCAL_IN))
+        events: list[Event] = []
+        before = ns.emit
+        if before is None:
+            ns.emit = events.append
+        else:
+
+            def both(event: Event, watcher: Watcher = before) -> None:
+                events.append(event)
+                watcher(event)
+
+            ns.emit = both
+        sent_before = len(ns.outbox)
+        try:
+            action = run_hook(ns, chosen, pkt)
+        finally:
+            ns.emit = before
+        packet = action.apply(pkt)
+        errors = [sent.packet for sent in ns.outbox[sent_before:]]
+        del ns.outbox[sent_before:]
+        emitted = [packet] if packet is not None and action.verdict is not Verdict.DROP else []
+        reason = Reason(action.reason, REASONS[action.reason], chosen, tuple(events))
+        return Outcome(action.verdict, tuple(emitted + errors), reason)
+
+    def _hook_of(self, pkt: Packet, hook: Hook | str | None) -> Hook | None:
+        if isinstance(hook, str):
+            return Hook[hook]
+        if hook is not None:
+            return hook
+        if self.env.routing is None and self.ns.services.has_vip(pkt.af, pkt.dst >> 16, pkt.mark):
+            return Hook.LOCAL_IN
+        return self.ns.routing.input_hook(pkt)
+
+    def which_server(self, pkt: Packet, hook: Hook | str | None = None) -> Dest | None:
+        """The destination that a packet would be sent to, without sending it: a dry run on a copy. O(state)."""
+        twin = self.fork()
+        ns = twin.ns
+        chosen = twin._hook_of(pkt, hook)
+        served: list[Dest | None] = []
+        if chosen is not None:
+            original = ns.bind_xmit
+            ns.bind_xmit = original
+            before = {id(cp): cp for cp in ns.conns}
+            run_hook(ns, chosen, copy.copy(pkt))
+            hit = ns.conns.in_get(pkt.af, pkt.proto, pkt.src, pkt.dst) or ns.conns.out_get(pkt.af, pkt.proto, pkt.src, pkt.dst)
+            if hit is not None:
+                served.append(hit.dest)
+            del before
+        if not served or served[0] is None:
+            return None
+        dest = served[0]
+        for svc in self.ns.services:
+            if svc.key() == (dest.svc.key() if dest.svc is not None else None):
+                return svc.find_dest(dest.af, dest.addr, dest.port)
+        return None
+
+    def receive_sync(self, payload: bytes) -> SyncReport:
+        """Give the backup daemon a datagram of a master."""
+        return self.daemons.receive(payload)
+
+    # -- control ---------------------------------------------------------------------------------------------------
+
+    def add_service(
+        self,
+        protocol: str | int = "tcp",
+        address: EndpointLike | None = None,
+        *,
+        fwmark: int = 0,
+        ipv6: bool = False,
+        scheduler: str = "wlc",
+        persistent: int | None = None,
+        netmask: AddressLike | int | None = None,
+        flags: int = 0,
+        one_packet: bool = False,
+        engine: str | None = None,
+    ) -> Service:
+        """Add a service for an address ("192.0.2.1:80") or a ``fwmark``; ``persistent`` in seconds, ``netmask`` a mask or an IPv6 prefix length.
+
+        Raises IPVSError: EEXIST, ENOENT (scheduler or engine), EINVAL (IPv6 prefix).
+        """
+        return self.control.new_service(self._service_user(protocol, address, fwmark, ipv6, scheduler, persistent, netmask, flags, one_packet, engine))
+
+    def edit_service(self, service: Service, **changes: Any) -> Service:
+        """Edit a service: ``scheduler``, ``persistent``, ``netmask``, ``flags``, ``one_packet``, ``engine``; what is not named stays.
+
+        Raises IPVSError: ESRCH, ENOENT, EINVAL, or what the scheduler says.
+        """
+        user = self.service_user(service)
+        plain = {"scheduler": "sched_name", "engine": "pe_name", "flags": "flags"}
+        values: dict[str, Any] = {plain[name]: changes.pop(name) for name in list(changes) if name in plain}
+        bits = values.get("flags", user.flags)
+        if "persistent" in changes:
+            seconds = changes.pop("persistent")
+            values["timeout"] = seconds or 0
+            bits = bits | IP_VS_SVC_F_PERSISTENT if seconds is not None else bits & ~IP_VS_SVC_F_PERSISTENT
+        if "one_packet" in changes:
+            bits = bits | IP_VS_SVC_F_ONEPACKET if changes.pop("one_packet") else bits & ~IP_VS_SVC_F_ONEPACKET
+        if "netmask" in changes:
+            values["netmask"] = _netmask(service.af, changes.pop("netmask"))
+        if changes:
+            raise TypeError(f"a service has no {', '.join(changes)}")
+        return self.control.set_service(evolve(user, **values, flags=bits))
+
+    def delete_service(self, service: Service) -> None:
+        """Delete a service; its destinations go to the trash. Raises IPVSError(ESRCH)."""
+        self.control.del_service(self.service_user(service))
+
+    @staticmethod
+    def service_user(service: Service) -> ServiceUser:
+        """The request that would make a service as it is now."""
+        return ServiceUser(
+            af=service.af, protocol=service.protocol, addr=service.addr, port=service.port, fwmark=service.fwmark,
+            sched_name=service.scheduler.name if service.scheduler is not None else "none", pe_name=service.pe.name if service.pe is not None else None,
+            flags=service.flags, timeout=service.timeout // service.ipvs.env.hz, netmask=service.netmask,
+        )  # fmt: skip
+
+    @staticmethod
+    def _service_user(
+        protocol: str | int, address: EndpointLike | None, fwmark: int, ipv6: bool, scheduler: str, persistent: int | None,
+        netmask: AddressLike | int | None, flags: int, one_packet: bool, engine: str | None,
+    ) -> ServiceUser:  # fmt: skip
+        if (address is None) == (not fwmark):
+            raise TypeError("a service has an address or a fwmark")
+        if address is not None:
+            af, addr, port = parse_endpoint(address)
+        else:
+            af, addr, port = (AF_INET6 if ipv6 else AF_INET), 0, 0
+        if persistent is not None:
+            flags |= IP_VS_SVC_F_PERSISTENT
+        if one_packet:
+            flags |= IP_VS_SVC_F_ONEPACKET
+        number = PROTOCOL_NAMES[protocol.lower()] if isinstance(protocol, str) else protocol
+        return ServiceUser(
+            af=af, protocol=number, addr=addr, port=port, fwmark=fwmark, sched_name=scheduler, pe_name=engine, flags=flags, timeout=persistent or 0,
+            netmask=_netmask(af, netmask),
+        )  # fmt: skip
+
+    def add_dest(self, service: Service, address: EndpointLike, **values: Any) -> Dest:
+        """Add a destination ("10.1.0.11:8080"; without port: the service's).
+
+        ``forward`` "masq" (default), "direct", "tunnel", "local", "bypass"; ``weight`` (1), ``u_threshold``, ``l_threshold`` (0), ``tun_type`` "ipip",
+        "gue", "gre", ``tun_port``, ``tun_flags``. Raises IPVSError: ESRCH, EEXIST, ERANGE (weight, thresholds), EINVAL (address, tunnel, family).
+        """
+        return self.control.new_dest(self.service_user(service), self._dest_user(service, address, values))
+
+    def edit_dest(self, service: Service, address: EndpointLike | Dest, **values: Any) -> Dest:
+        """Edit a destination: the values named as in ``add_dest``; the others stay. Raises IPVSError: ESRCH, ENOENT, ERANGE, EINVAL."""
+        dest = address if isinstance(address, Dest) else self.find_dest(service, address)
+        kept = {
+            "forward": dest.method, "weight": dest.weight, "u_threshold": dest.u_threshold, "l_threshold": dest.l_threshold, "tun_type": dest.tun_type,
+            "tun_port": dest.tun_port, "tun_flags": dest.tun_flags,
+        }  # fmt: skip
+        user = self._dest_user(service, (dest.addr, dest.port), {**kept, **values})
+        return self.control.set_dest(self.service_user(service), evolve(user, af=dest.af, addr=dest.addr))
+
+    def delete_dest(self, service: Service, address: EndpointLike | Dest) -> None:
+        """Delete a destination: it goes to the trash. Raises IPVSError: ESRCH, ENOENT."""
+        dest = address if isinstance(address, Dest) else self.find_dest(service, address)
+        self.control.del_dest(self.service_user(service), DestUser(addr=dest.addr, port=dest.port, af=dest.af))
+
+    def find_dest(self, service: Service, address: EndpointLike) -> Dest:
+        """A destination of a service by address. Raises IPVSError(ENOENT)."""
+        af, addr, port = parse_endpoint(address, service.port)
+        dest = service.find_dest(af, addr, port)
+        if dest is None:
+            raise IPVSError(2, f"No such destination: {format_addr(af, addr)} port {port}")
+        return dest
+
+    @staticmethod
+    def _dest_user(service: Service, address: EndpointLike, values: dict[str, Any]) -> DestUser:
+        af, addr, port = parse_endpoint(address, service.port)
+        forward, tun_type = values.pop("forward", "masq"), values.pop("tun_type", 0)
+        method = FORWARD_NAMES[forward] if isinstance(forward, str) else forward
+        kind = TUN_TYPES[tun_type] if isinstance(tun_type, str) else tun_type
+        return DestUser(af=af, addr=addr, port=port, conn_flags=method, tun_type=kind, **values)
+
+    def ipvsadm(self, args: str | Sequence[str], stdin: str = "") -> Result:
+        """Run an ipvsadm command line ("-A -t 192.0.2.1:80 -s rr"): exit status, output, error output."""
+        return run_ipvsadm(self.control, self.proc, args, stdin)
+
+    def proc(self, name: str) -> str:
+        """The text of a /proc/net file: ip_vs, ip_vs_conn, ip_vs_conn_sync, ip_vs_stats, ip_vs_stats_percpu, ip_vs_app."""
+        return render(self.ns, name)
+
+    def sysctl(self, name: str, value: int | str | None = None) -> str:
+        """Read ``net.ipv4.vs.NAME``, after writing it if a value is given. Raises IPVSError: ENOENT, EINVAL, ERANGE."""
+        if value is not None:
+            self.ns.sysctl.write(name, str(value))
+        return self.ns.sysctl.read(name)
+
+    # -- looking ---------------------------------------------------------------------------------------------------
+
+    def conns(self, *, state: str | None = None, dest: Dest | None = None, client: EndpointLike | None = None, templates: bool | None = None) -> list[Conn]:
+        """Entries in /proc order, those that fit all that is given: printed state, destination, client, template or not."""
+        found = self.ns.conns.walk()
+        if client is not None:
+            af, addr, port = parse_endpoint(client)
+            found = [cp for cp in found if cp.af == af and cp.client == addr << 16 | port]
+        return [
+            cp
+            for cp in found
+            if (state is None or cp.state_name == state) and (dest is None or cp.dest is dest) and (templates is None or cp.is_template == templates)
+        ]
+
+    @property
+    def services(self) -> list[Service]:
+        """Services in dump order."""
+        return self.ns.services.walk()
+
+    @property
+    def log(self) -> list[tuple[str, str]]:
+        """Lines of the kernel log so far: level and text."""
+        return self.ns.log_lines
+
+    def subscribe(self, watcher: Callable[[Event], None]) -> Callable[[], None]:
+        """Get every event from now on; returns the function that ends it. Watching changes nothing that the model does."""
+        self._watchers.append(watcher)
+        self._rewire()
+
+        def unsubscribe() -> None:
+            self._watchers.remove(watcher)
+            self._rewire()
+
+        return unsubscribe
+
+    def _rewire(self) -> None:
+        watchers = list(self._watchers)
+        if not watchers:
+            self.ns.emit = None
+        elif len(watchers) == 1:
+            self.ns.emit = watchers[0]
+        else:
+
+            def fan_out(event: Event) -> None:
+                for watcher in watchers:
+                    watcher(event)
+
+            self.ns.emit = fan_out
+
+    def fork(self) -> IPVS:
+        """A deep copy: both go on independently, with clocks of their own; nobody watches the copy."""
+        watchers, emit = self._watchers, self.ns.emit
+        self._watchers, self.ns.emit = [], None
+        try:
+            return copy.deepcopy(self)
+        finally:
+            self._watchers, self.ns.emit = watchers, emit
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_watchers": []}
+
+    def __iter__(self) -> Iterator[Service]:
+        return iter(self.services)
+
+    def __str__(self) -> str:
+        return self.ipvsadm("-Ln").out
+
+    def __repr__(self) -> str:
+        return f"<IPVS at {self.clock.now}: {len(self.ns.services)} services, {self.ns.conn_count} connections>"
+
+
+def _netmask(af: int, value: AddressLike | int | None) -> int:
+    """A persistence mask as the kernel keeps it: IPv4 mask, IPv6 prefix length."""
+    if value is None:
+        return 0xFFFFFFFF if af == AF_INET else 128
+    return parse_addr(value)[1] if isinstance(value, str) else int(value)  # type: ignore[arg-type]
+
+
+__all__ = ["IPVS", "PKT_HAS_CT", "Outcome", "Reason", "pickle"]

@@ -1,0 +1,183 @@
+"""Counters and the rate estimator.
+
+A counter has three levels: *live* (moves with each packet), *sampled* (``kstats``, moves every 2 s when the estimator runs),
+and *shown* (sampled minus the zero point), which is what user space reads.
+
+source: ip_vs_est.c, ip_vs_chain_estimation, ip_vs_estimation_kthread; ip_vs_ctl.c, ip_vs_zero_stats
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from attrs import frozen
+
+from ipvs_model.timers import LVL_DEPTH, Clock, FunctionTimer, lvl_gran, lvl_start
+
+COUNTERS: Final = ("conns", "inpkts", "outpkts", "inbytes", "outbytes")
+SCALE: Final = (9, 9, 9, 4, 4)  #: left shift of a 2 s difference; the rates are shifted back by one more, rounded
+IPVS_EST_NTICKS: Final = 50
+
+U64: Final = (1 << 64) - 1
+ZERO5: Final = (0, 0, 0, 0, 0)
+
+
+@frozen
+class StatsEntry:
+    """What user space reads of one object: counters (u64) and rates per second (the byte rates too are bytes)."""
+
+    conns: int = 0
+    inpkts: int = 0
+    outpkts: int = 0
+    inbytes: int = 0
+    outbytes: int = 0
+    cps: int = 0
+    inpps: int = 0
+    outpps: int = 0
+    inbps: int = 0
+    outbps: int = 0
+
+
+class Stats:
+    """``struct ip_vs_stats`` of a destination, a service, or a namespace: live counters, samples, zero points, rates."""
+
+    __slots__ = ("added", "avg", "conns", "inbytes", "inpkts", "kstats", "kstats0", "last", "outbytes", "outpkts", "row")
+
+    def __init__(self) -> None:
+        self.conns = self.inpkts = self.outpkts = self.inbytes = self.outbytes = 0
+        self.kstats = self.kstats0 = self.last = self.avg = ZERO5
+        self.row = -1  #: row of the estimator, -1: pending
+        self.added = 0  #: jiffy at which it became pending
+
+    def live(self) -> tuple[int, int, int, int, int]:
+        """The live counters, in the order of ``COUNTERS``."""
+        return self.conns, self.inpkts, self.outpkts, self.inbytes, self.outbytes
+
+    def estimate(self) -> None:
+        """One estimation, as if exactly 2 s had passed since the one before (source: ip_vs_est.c, ip_vs_chain_estimation)."""
+        live = self.live()
+        if live == self.last and self.avg == ZERO5:
+            self.kstats = live
+            return
+        avg = []
+        for value, last, old, shift in zip(live, self.last, self.avg, SCALE, strict=True):
+            rate = (value - last << shift) & U64
+            difference = (rate - old) & U64
+            if difference >> 63:
+                difference -= 1 << 64
+            avg.append((old + (difference >> 2)) & U64)
+        self.kstats = self.last = live
+        self.avg = (avg[0], avg[1], avg[2], avg[3], avg[4])
+
+    def zero(self) -> None:
+        """Set the zero points to the *sampled* values and the rates to 0 (source: ip_vs_ctl.c, ip_vs_zero_stats)."""
+        self.kstats0 = self.last = self.kstats
+        self.avg = ZERO5
+
+    def shown(self) -> StatsEntry:
+        """What user space reads (source: ip_vs_ctl.c, ip_vs_copy_stats; ip_vs_est.c, ip_vs_read_estimator)."""
+        counters = ((value - base) & U64 for value, base in zip(self.kstats, self.kstats0, strict=True))
+        avg = self.avg
+        return StatsEntry(*counters, *((value + 0x1FF >> 10) & U64 for value in avg[:3]), *((value + 0xF >> 5) & U64 for value in avg[3:]))
+
+
+class Estimator:
+    """The estimation thread of a namespace: 50 rows, one a tick of HZ/25 jiffies, each object estimated every 2 s.
+
+    Only rows that hold something wake it. Every wait ends one jiffy late, as a wheel timer does.
+    source: ip_vs_est.c, ip_vs_estimation_kthread, ip_vs_est_reload_start
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self.clock = clock
+        self.tick: int = 2 * clock.hz // IPVS_EST_NTICKS
+        self.members: dict[Stats, None] = {}
+        self.enabled = False  #: the namespace has had a service
+        self.running = False
+        self.est_timer = 0  #: jiffy for which ``est_row`` is due
+        self.est_row = 0
+        self.add_row = 0
+        self.late = 1 if clock.mode == "kernel" else 0  #: a wait of less than 63 jiffies ends this much after its expiry
+        self.timer = FunctionTimer(self._wake)
+
+    def start(self, stats: Stats) -> None:
+        """Begin estimating an object (source: ip_vs_est.c, ip_vs_start_estimator)."""
+        stats.row = -1
+        stats.added = self.clock.now
+        self.members[stats] = None
+        self._arm()
+
+    def stop(self, stats: Stats) -> None:
+        """Cease estimating an object: what it shows freezes (source: ip_vs_est.c, ip_vs_stop_estimator)."""
+        self.members.pop(stats, None)
+
+    def run(self, wanted: bool) -> None:
+        """Start or stop the thread, as ``run_estimation`` and the first service do (source: ip_vs_ctl.c, est_reload_work_handler)."""
+        wanted = wanted and self.enabled
+        if wanted and not self.running:
+            if abs(self.est_timer - self.clock.now) > 4 * self.tick:
+                self.est_timer = self.clock.now
+            self.running = True
+            self._place(self.clock.now)
+            self._arm()
+        elif not wanted and self.running:
+            self._catch_up()
+            self.running = False
+            self.clock.del_timer(self.timer)
+            # the row that the thread waits for is consumed without being estimated
+            self._step()
+
+    def recalibrate(self) -> None:
+        """After a write to ``est_cpulist``: objects added from now on go to another row."""
+        self.add_row = self.est_row
+
+    def estimate_now(self) -> None:
+        """Estimate every object at once, whatever its row (a convenience: makes tests exact)."""
+        for stats in self.members:
+            stats.estimate()
+
+    def _place_row(self) -> int:
+        return (self.add_row + IPVS_EST_NTICKS - 1) % IPVS_EST_NTICKS
+
+    def _step(self) -> None:
+        self.est_row = (self.est_row + 1) % IPVS_EST_NTICKS
+        self.est_timer += self.tick
+
+    def _catch_up(self) -> None:
+        """Pass over the rows, all empty, whose time is up; pending objects are placed on the way."""
+        now = self.clock.now
+        while self.est_timer + self.late <= now:
+            self._place(self.est_timer - self.tick)
+            self._step()
+        self._place(self.est_timer - self.tick)
+
+    def _place(self, passed: int) -> None:
+        """The thread looped at jiffy ``passed`` + 1: objects added by then get their row."""
+        row = self._place_row()
+        for stats in self.members:
+            if stats.row < 0 and stats.added <= passed:
+                stats.row = row
+
+    def _wake(self) -> None:
+        """The timer fired: the row that is due now is estimated."""
+        now = self.clock.now
+        while self.est_timer + self.late <= now:
+            self._place(self.est_timer - self.tick)
+            for stats in self.members:
+                if stats.row == self.est_row:
+                    stats.estimate()
+            self._step()
+        self._arm()
+
+    def _arm(self) -> None:
+        """Set the timer for the next row that holds something or will."""
+        if not self.running or not self.members:
+            return
+        rows = {stats.row if stats.row >= 0 else self._place_row() for stats in self.members}
+        wait = min((row - self.est_row) % IPVS_EST_NTICKS for row in rows)
+        expires = self.est_timer + wait * self.tick
+        # a far expiry would be rounded up by the wheel: wake a little early and set the timer anew
+        ahead = expires - self.clock.now
+        if self.late and ahead > 62:
+            expires -= lvl_gran(max(level for level in range(LVL_DEPTH) if lvl_start(level) <= ahead))
+        self.clock.mod_timer(self.timer, expires)
