@@ -159,7 +159,7 @@ def state(svc: Service) -> dict[str, Any]:
     if name == "wrr":
         return {"cursor": name_of(data.cursor.dest) or "HEAD", "cw": data.cw, "mw": data.mw, "di": data.di}
     if name in ("dh", "sh"):
-        names, indexes = numbered(data)
+        names, indexes = numbered(data.table)
         return {"names": names, "table": indexes}
     if name == "mh":
         table = data.ready(svc)

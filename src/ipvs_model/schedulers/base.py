@@ -60,9 +60,10 @@ class Scheduler(ABC):
         """
 
     def score(self, svc: Service, dest: Dest) -> int | None:
-        """The number by which the scheduler judges a destination now, or None if it would not take it.
+        """The number by which the scheduler judges a destination now; None if it would not take it, or goes by no number.
 
-        For reports only; looking must change nothing. Each scheduler says what its number means.
+        For reports only: looking must change nothing. Each scheduler says what its number means. It is asked for every
+        destination of every watched choice, so it should be O(1).
         """
         return None
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from ipvs_model.flags import IP_VS_DEST_CF_AVAILABLE
 from ipvs_model.schedulers.base import NO_DESTINATION, Scheduler
-from ipvs_model.schedulers.buckets import TAB_BITS, TAB_SIZE, reassign
+from ipvs_model.schedulers.buckets import TAB_BITS, Buckets
 from ipvs_model.schedulers.hashing import fold, hash_32
 from ipvs_model.schedulers.weights import usable
 
@@ -22,16 +22,16 @@ if TYPE_CHECKING:
 
 
 class DestinationHashing(Scheduler):
-    """Looks the packet's destination address up in 256 buckets that were dealt out evenly. State: the list of buckets."""
+    """Looks the packet's destination address up in 256 buckets that were dealt out evenly. State: Buckets."""
 
     name = "dh"
 
     def init_service(self, svc: Service) -> None:
-        svc.sched_data = [None] * TAB_SIZE
+        svc.sched_data = Buckets()
         self._reassign(svc)
 
     def done_service(self, svc: Service) -> None:
-        reassign(svc.sched_data, ())
+        svc.sched_data.reassign(())
 
     def add_dest(self, svc: Service, dest: Dest) -> None:
         self._reassign(svc)
@@ -41,14 +41,14 @@ class DestinationHashing(Scheduler):
 
     def _reassign(self, svc: Service) -> None:
         """Deal the buckets out in list order, one each; weights do not matter, not even 0."""
-        reassign(svc.sched_data, cycle(svc.destinations))
+        svc.sched_data.reassign(cycle(svc.destinations))
 
     def schedule(self, svc: Service, pkt: Packet, iph: IpHdr) -> Dest | None:
         """The destination of the address's bucket, or none if it is not usable: there is no second choice.
 
         The INVERSE flag is not looked at, so a scheduled ICMP error is keyed on the client.
         """
-        dest: Dest | None = svc.sched_data[hash_32(fold(svc.af, iph.daddr), TAB_BITS)]
+        dest: Dest | None = svc.sched_data.table[hash_32(fold(svc.af, iph.daddr), TAB_BITS)]
         if dest is None or not dest.cflags & IP_VS_DEST_CF_AVAILABLE or not usable(dest):
             self.error(svc, NO_DESTINATION)
             return None
@@ -56,4 +56,4 @@ class DestinationHashing(Scheduler):
 
     def score(self, svc: Service, dest: Dest) -> int | None:
         """The number of buckets that lead to the destination."""
-        return sum(entry is dest for entry in svc.sched_data) if usable(dest) else None
+        return svc.sched_data.counts.get(dest, 0) if usable(dest) else None

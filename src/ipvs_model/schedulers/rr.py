@@ -45,10 +45,3 @@ class RoundRobin(Scheduler):
                 return dest
         self.error(svc, NO_DESTINATION)
         return None
-
-    def score(self, svc: Service, dest: Dest) -> int | None:
-        """How many entries the scan looks at before this one: the smallest is next."""
-        if not usable(dest):
-            return None
-        after = svc.sched_data.index(svc.destinations) + 1
-        return int((svc.destinations.index(dest) - after) % len(svc.destinations))

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from ipvs_model.flags import IP_VS_SVC_F_SCHED_SH_FALLBACK, IP_VS_SVC_F_SCHED_SH_PORT
 from ipvs_model.schedulers.base import NO_DESTINATION, Scheduler
-from ipvs_model.schedulers.buckets import TAB_BITS, TAB_SIZE, reassign
+from ipvs_model.schedulers.buckets import TAB_BITS, TAB_SIZE, Buckets
 from ipvs_model.schedulers.hashing import client_key, hash_32
 from ipvs_model.schedulers.weights import usable
 
@@ -23,16 +23,16 @@ if TYPE_CHECKING:
 
 
 class SourceHashing(Scheduler):
-    """Looks the client up in 256 buckets that were dealt out by weight. State: the list of buckets."""
+    """Looks the client up in 256 buckets that were dealt out by weight. State: Buckets."""
 
     name = "sh"
 
     def init_service(self, svc: Service) -> None:
-        svc.sched_data = [None] * TAB_SIZE
+        svc.sched_data = Buckets()
         self._reassign(svc)
 
     def done_service(self, svc: Service) -> None:
-        reassign(svc.sched_data, ())
+        svc.sched_data.reassign(())
 
     def add_dest(self, svc: Service, dest: Dest) -> None:
         self._reassign(svc)
@@ -44,14 +44,14 @@ class SourceHashing(Scheduler):
         self._reassign(svc)
 
     def _reassign(self, svc: Service) -> None:
-        reassign(svc.sched_data, deal(svc.destinations))
+        svc.sched_data.reassign(deal(svc.destinations))
 
     def schedule(self, svc: Service, pkt: Packet, iph: IpHdr) -> Dest | None:
         """The destination of the client's bucket; with the fallback flag another bucket if that one is not usable.
 
         The flags are read for every packet. The first retry is bucket 2h (mod 256), not h + 1.
         """
-        table: list[Dest | None] = svc.sched_data
+        table: list[Dest | None] = svc.sched_data.table
         bucket = hash_32(client_key(svc, iph, IP_VS_SVC_F_SCHED_SH_PORT), TAB_BITS)
         dest = table[bucket]
         if dest is not None and not usable(dest):
@@ -70,7 +70,7 @@ class SourceHashing(Scheduler):
 
     def score(self, svc: Service, dest: Dest) -> int | None:
         """The number of buckets that lead to the destination."""
-        return sum(entry is dest for entry in svc.sched_data) if usable(dest) else None
+        return svc.sched_data.counts.get(dest, 0) if usable(dest) else None
 
 
 def deal(destinations: list[Dest]) -> Iterator[Dest]:
