@@ -1,0 +1,308 @@
+"""A host around an IPVS: packets come in on its devices and go out again, through the hooks, as on a director.
+
+What the host does itself: validates headers, sets marks, puts fragments together, decides between local delivery and forwarding, lowers TTLs, answers with errors,
+resets and echo replies like a stack on which nothing listens, and cuts what is too long. Every packet that it makes passes LOCAL_OUT through the model.
+
+Left out: sockets (other than the sync daemons'), source routing and other IP options, redirects, neighbour resolution, rate limits, timestamps.
+
+source: net/ipv4/ip_input.c, ip_forward.c, ip_output.c and their IPv6 sisters, in the order in which a packet meets them
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from ipvs_model.flags import AF_INET, AF_INET6, IP_VS_CONN_F_NFCT, IPPROTO_UDP, PKT_NOT_TO_HOST, PKT_ROUTE_LOCAL, Hook, Verdict
+from ipvs_model.ipvs import IPVS, Environment
+from ipvs_model.packet import Packet
+from ipvs_model.packet.fragment import fragment
+from ipvs_model.packet.icmp_error import (
+    ICMP_DEST_UNREACH,
+    ICMP_FRAG_NEEDED,
+    ICMP_HOST_UNREACH,
+    ICMP_TIME_EXCEEDED,
+    ICMPV6_DEST_UNREACH,
+    ICMPV6_PKT_TOOBIG,
+    ICMPV6_TIME_EXCEED,
+    icmp_error,
+)
+from ipvs_model.packet.parse import header_error
+from ipvs_model.packet.reassembly import Reassembler
+from ipvs_model.packet.rewrite import dec_ttl, transport_csum_ok
+from ipvs_model.routing import Route
+from ipvs_model.sync.sender import SyncDatagram
+from ipvs_model.tools.host_conntrack import Conntrack, Flow
+from ipvs_model.tools.host_local import Refusal, answer
+from ipvs_model.tools.host_marks import MarkRules
+from ipvs_model.tools.host_output import Emission, Origin
+from ipvs_model.tools.host_routing import LOOPBACK, HostRouting
+from ipvs_model.transmit.action import Action
+
+FRAGMENT_TIMEOUT_S: Final = {AF_INET: 30, AF_INET6: 60}  #: net.ipv4.ipfrag_time, net.ipv6.ip6frag_time
+REASSEMBLY_TIMEOUT_CODE: Final = 1
+ICMPV6_NO_ROUTE: Final = 0
+ALL_HOSTS: Final = 0xE0000001
+SYNC_SOURCE_PORT: Final = 32768  #: of sync thread 0; the kernel's is whatever is free
+
+#: devices and routes of the machine on which the kernel traces were recorded
+TRACE_DEVICES: Final[Mapping[str, tuple[str, ...]]] = {"cli": ("10.9.0.1/24", "2001:db8:9::1/64"), "rs": ("10.1.0.1/24", "2001:db8:1::1/64")}
+TRACE_ROUTES: Final[Mapping[str, str]] = {"10.2.0.0/16": "rs", "0.0.0.0/0": "cli", "::/0": "cli"}
+TRACE_LOCAL: Final = ("192.0.2.0/24", "2001:db8:2::/64")
+
+
+class Host:
+    """A director: its routing, its marks, its reassembly queues, and the IPVS inside.
+
+    ``inject`` a packet, let time pass with ``run_until``; both collect what leaves, ``drain`` takes it. ``multiport``: whether its iptables has that match.
+    """
+
+    def __init__(self, ipvs: IPVS, routing: HostRouting, *, multiport: bool = True) -> None:
+        self.ipvs = ipvs
+        self.ns = ipvs.ns
+        self.routing = routing
+        self.marks = MarkRules(multiport=multiport)
+        self.conntrack = Conntrack(ipvs.clock)
+        self.emitted: list[Emission] = []
+        hz = ipvs.clock.hz
+        self._reassembly = {af: Reassembler(seconds * hz) for af, seconds in FRAGMENT_TIMEOUT_S.items()}
+        self._conntrack_reassembly = Reassembler(FRAGMENT_TIMEOUT_S[AF_INET] * hz)
+        routing.now = self._now
+        self.ns.drop_conntrack = self.conntrack.drop
+        ipvs.daemons.out = self._sync_datagram
+
+    def _now(self) -> int:
+        return self.ipvs.clock.now
+
+    # --- the outside --------------------------------------------------------------------------------------------------
+    def inject(self, device: str, raw: bytes) -> None:
+        """A packet arrives on a device. Never raises; an unknown device does (KeyError)."""
+        self.routing.devices[device]
+        if header_error(raw) is None:
+            self._receive(Packet.parse(raw, device=device))
+
+    def run_until(self, jiffies: int) -> None:
+        """Let time pass up to an absolute jiffy: timers fire, sync datagrams leave. Raises ValueError if that is in the past."""
+        self.ipvs.clock.advance_to(jiffies)
+        for reassembler in self._reassembly.values():
+            for first in reassembler.expire(jiffies):
+                self._error(first, Hook.LOCAL_IN, ICMP_TIME_EXCEEDED if first.af == AF_INET else ICMPV6_TIME_EXCEED, REASSEMBLY_TIMEOUT_CODE)
+        self._conntrack_reassembly.expire(jiffies)
+
+    def drain(self) -> list[Emission]:
+        """What has left since the last call, in order."""
+        emitted, self.emitted = self.emitted, []
+        return emitted
+
+    # --- in -----------------------------------------------------------------------------------------------------------
+    def _receive(self, packet: Packet) -> None:
+        """PRE_ROUTING and the routing decision."""
+        found = self._prerouting(packet)
+        if found is None:
+            return
+        packet, flow = found
+        address = packet.dst >> 16
+        kind = self.routing.addr_type(packet.af, address)
+        if kind == "broadcast" or (kind == "multicast" and self._joined(packet.af, address, packet.device)):
+            packet.bits |= PKT_NOT_TO_HOST
+        elif kind == "multicast":
+            return
+        hook = self.routing.input_hook(packet)
+        if hook is Hook.LOCAL_IN:
+            self._local_in(packet, flow)
+        elif hook is Hook.FORWARD:
+            self._forward(packet, flow)
+
+    def _prerouting(self, packet: Packet) -> tuple[Packet, Flow | None] | None:
+        """Reassembly where something there needs whole packets, connection tracking, marks; None: nothing goes on."""
+        tracked = self.ipvs.control.conntrack_active(packet.af)
+        whole: Packet | None = packet
+        if packet.frag:
+            if packet.af == AF_INET6 and self.ns.defrag6:
+                whole = self._reassembly[AF_INET6].add(packet, self._now())
+            elif packet.af == AF_INET and tracked:
+                whole = self._conntrack_reassembly.add(packet, self._now())
+        if whole is None:
+            return None
+        flow = self.conntrack.attach(whole) if tracked else None
+        return (whole, flow) if self.marks.apply(whole) else None
+
+    def _joined(self, af: int, group: int, device: str | None) -> bool:
+        """Whether the host listens to a multicast group on a device."""
+        backup = self.ipvs.daemons.backup
+        return (af == AF_INET and group == ALL_HOSTS) or (backup is not None and backup.mcast_group == (af, group) and backup.mcast_ifn == device)
+
+    def _local_in(self, packet: Packet, flow: Flow | None = None) -> None:
+        """Reassembly, the hook, the local stack."""
+        whole: Packet | None = packet
+        if packet.frag:
+            whole = self._reassembly[packet.af].add(packet, self._now())
+        if whole is None:
+            return
+        action = self._run(Hook.LOCAL_IN, whole)
+        out = action.apply(whole)
+        if out is None:
+            return
+        self._track(flow, whole)
+        if action.verdict is Verdict.STOLEN:
+            self._transmit(whole, out, action)
+        elif action.verdict is Verdict.ACCEPT:
+            self._deliver(out)
+
+    def _deliver(self, packet: Packet) -> None:
+        """The local stack: sync datagrams for the backup daemon, else what a host without listeners answers."""
+        if packet.bits & PKT_NOT_TO_HOST:
+            if packet.proto == IPPROTO_UDP and packet.has_ports and packet.l4_len >= 8 and transport_csum_ok(packet):
+                length = int.from_bytes(packet.l4_bytes[4:6], "big")
+                if 8 <= length <= packet.l4_len:
+                    self.ipvs.daemons.receive(packet.l4_bytes[8:length], af=packet.af, group=packet.dst >> 16, port=packet.dport)
+            return
+        reply = answer(packet)
+        if isinstance(reply, Refusal):
+            self._error(packet, Hook.LOCAL_IN, reply.type, reply.code, reply.info)
+        elif reply is not None:
+            self._local_out(*reply)
+
+    # --- through ------------------------------------------------------------------------------------------------------
+    def _forward(self, packet: Packet, flow: Flow | None) -> None:
+        """Route, TTL, MTU, the hook, out."""
+        route = self.routing.output_route(packet.af, packet.dst >> 16, mark=packet.mark)
+        if route is None:
+            self._error(packet, Hook.FORWARD, *((ICMP_DEST_UNREACH, ICMP_HOST_UNREACH) if packet.af == AF_INET else (ICMPV6_DEST_UNREACH, ICMPV6_NO_ROUTE)))
+            return
+        if packet.ttl <= 1:
+            self._error(packet, Hook.FORWARD, ICMP_TIME_EXCEEDED if packet.af == AF_INET else ICMPV6_TIME_EXCEED, 0)
+            return
+        if too_big(packet, route.mtu):
+            self._error(packet, Hook.FORWARD, *((ICMP_DEST_UNREACH, ICMP_FRAG_NEEDED) if packet.af == AF_INET else (ICMPV6_PKT_TOOBIG, 0)), route.mtu)
+            return
+        packet = dec_ttl(packet)
+        action = self._run(Hook.FORWARD, packet)
+        out = action.apply(packet)
+        if out is None:
+            return
+        self._track(flow, packet)
+        if action.verdict is Verdict.STOLEN:
+            self._transmit(packet, out, action)
+        elif action.verdict is Verdict.ACCEPT:
+            self._emit(out, route, Origin.FORWARDED)
+
+    # --- out ----------------------------------------------------------------------------------------------------------
+    def _error(self, packet: Packet, hook: Hook, type: int, code: int, info: int = 0) -> None:
+        """An ICMP or ICMPv6 error of this host about a packet."""
+        source = self.routing.icmp_source(packet, hook)
+        back = self.routing.output_route(packet.af, packet.src >> 16)
+        if source is None or back is None:
+            return
+        error = icmp_error(packet, type, code, info, saddr=source, mtu=back.mtu)
+        if error is not None:
+            self._local_out(error, Origin.ICMP)
+
+    def _local_out(self, packet: Packet, origin: Origin, device: str | None = None) -> None:
+        """A packet that the host made: its route, LOCAL_OUT, out; ``device`` overrides the route's (a socket bound to it)."""
+        route = self.routing.output_route(packet.af, packet.dst >> 16) if device is None else self._bound(packet, device)
+        if route is None:
+            return
+        if route.local:
+            packet.bits |= PKT_ROUTE_LOCAL
+        flow = self.conntrack.attach(packet) if self.ipvs.control.conntrack_active(packet.af) else None
+        action = self._run(Hook.LOCAL_OUT, packet)
+        out = action.apply(packet)
+        if out is None:
+            return
+        self._track(flow, packet)
+        if action.verdict is Verdict.STOLEN:
+            self._transmit(packet, out, action)
+        elif action.verdict is Verdict.ACCEPT:
+            self._leave(out, route, origin)
+
+    def _bound(self, packet: Packet, device: str) -> Route:
+        return Route(local=False, device=device, next_hop=packet.dst >> 16, saddr=packet.src >> 16, mtu=self.routing.devices[device].mtu)
+
+    def _leave(self, packet: Packet, route: Route, origin: Origin) -> None:
+        """By a device, or back in through the loopback device."""
+        if not route.local:
+            self._emit(packet, route, origin)
+            return
+        packet.device = LOOPBACK
+        packet.bits &= ~PKT_ROUTE_LOCAL
+        self._local_in(packet)
+
+    def _transmit(self, packet: Packet, out: Packet, action: Action) -> None:
+        """What a transmitter sent: behind a new header if the source is another."""
+        tunnel = (out.af, out.src >> 16) != (packet.af, packet.src >> 16)
+        mtu = self.routing.devices[action.device].mtu
+        for address in (out.dst >> 16, action.next_hop):
+            route = self.routing.output_route(out.af, address)
+            if route is not None and route.device == action.device:
+                mtu = min(mtu, route.mtu)
+                break
+        self._emit(out, Route(local=False, device=action.device, next_hop=action.next_hop, mtu=mtu), Origin.TUNNEL if tunnel else Origin.IPVS)
+
+    def _emit(self, packet: Packet, route: Route, origin: Origin) -> None:
+        self.emitted += (Emission(route.device, piece.raw, origin) for piece in fragment(packet, route.mtu))
+
+    def _sync_datagram(self, datagram: SyncDatagram) -> None:
+        """What the master's thread hands to its socket (source: ip_vs_sync.c, ip_vs_send_sync_msg)."""
+        source = self.routing.devices[datagram.device].primary(datagram.af)
+        if source is None:
+            return
+        sender, receiver = (source, SYNC_SOURCE_PORT + datagram.thread), (datagram.group, datagram.port)
+        packet = Packet.udp(sender, receiver, datagram.payload, ttl=datagram.ttl, df=False, id=0)
+        self._local_out(packet, Origin.SYNC, datagram.device)
+
+    # --- the model inside ---------------------------------------------------------------------------------------------
+    def _run(self, hook: Hook, packet: Packet) -> Action:
+        """The hook; errors that the model sent on the way, which have passed LOCAL_OUT, leave first."""
+        action = self.ipvs.run_hook(hook, packet)
+        outbox = self.ns.outbox
+        while outbox:
+            error = outbox.pop(0).packet
+            route = self.routing.output_route(error.af, error.dst >> 16)
+            if route is not None:
+                self._leave(error, route, Origin.ICMP)
+        return action
+
+    def _track(self, flow: Flow | None, packet: Packet) -> None:
+        """A packet that goes on: if conntrack made its entry for it, that is confirmed, unless IPVS has taken it off."""
+        if flow is None or flow.confirmed:
+            return
+        conns = self.ns.conns
+        reply = False
+        cp = conns.in_get(packet.af, packet.proto, packet.src, packet.dst)
+        if cp is None:
+            reply = True
+            cp = conns.out_get(packet.af, packet.proto, packet.src, packet.dst)
+        if cp is not None:
+            cp.plain_put()
+        if cp is None or cp.flags & IP_VS_CONN_F_NFCT:
+            self.conntrack.confirm(flow, cp, reply=reply)
+
+
+def too_big(packet: Packet, mtu: int) -> bool:
+    """Whether a packet may not be forwarded over a link of that MTU: one that may be cut fits always, a reassembled one if its largest fragment did.
+
+    source: net/ipv4/ip_forward.c, ip_exceeds_mtu; net/ipv6/ip6_output.c, ip6_pkt_too_big
+    """
+    if packet.af == AF_INET:
+        return packet.df and max(packet.length, packet.frag_max_size) > mtu
+    return (packet.frag_max_size or packet.length) > mtu
+
+
+def trace_machine(start_jiffies: int, *, hz: int = 250, estimation: bool = False) -> Host:
+    """The machine on which the kernel traces were recorded, at the moment a scenario starts.
+
+    Clients live behind the device "cli", real servers behind "rs"; 192.0.2.0/24 and 2001:db8:2::/64 are local. ``estimation``: leave run_estimation on.
+    """
+    routing = HostRouting(hz=hz)
+    for name, addresses in TRACE_DEVICES.items():
+        routing.add_device(name, addresses)
+    for prefix, device in TRACE_ROUTES.items():
+        routing.add_route(prefix, device=device)
+    for prefix in TRACE_LOCAL:
+        routing.add_local(prefix)
+    interfaces = {name: device.mtu for name, device in routing.devices.items()}
+    ipvs = IPVS(Environment(hz=hz, start_jiffies=start_jiffies, routing=routing, interfaces=interfaces))
+    if not estimation:
+        ipvs.sysctl_write("run_estimation", "0")
+    return Host(ipvs, routing, multiport=False)
