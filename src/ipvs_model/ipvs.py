@@ -6,7 +6,6 @@ source: ip_vs_core.c, __ip_vs_init; ip_vs_ctl.c
 from __future__ import annotations
 
 import copy
-import pickle
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Final
 
@@ -18,6 +17,7 @@ from ipvs_model.conn import Conn
 from ipvs_model.conn_table import ConnTable
 from ipvs_model.control import Control
 from ipvs_model.datapath import run_hook
+from ipvs_model.datapath.fast import FastPath
 from ipvs_model.defence import Defence
 from ipvs_model.dest import Dest, DestTrash, DestUser, RealServerTable
 from ipvs_model.engines import EngineRegistry, PersistenceEngine
@@ -31,11 +31,13 @@ from ipvs_model.flags import (
     IPPROTO_SCTP,
     IPPROTO_TCP,
     IPPROTO_UDP,
-    PKT_HAS_CT,
+    PKT_PROPERTY,
     Hook,
     Verdict,
 )
-from ipvs_model.ipvsadm import Result, run as run_ipvsadm
+from ipvs_model.invariants import all_dests
+from ipvs_model.ipvsadm import Result
+from ipvs_model.ipvsadm import run as run_ipvsadm
 from ipvs_model.netns import Environment, Netns
 from ipvs_model.packet import Packet
 from ipvs_model.packet.reassembly import Reassembler
@@ -73,10 +75,11 @@ class Reason:
 
 @frozen
 class Outcome:
-    """What became of a packet: the verdict, the packets that left the host in order, and why."""
+    """What became of a packet: the verdict, the packets that left the host in order, what the local stack gets, and why."""
 
     verdict: Verdict
     emitted: tuple[Packet, ...]
+    delivered: Packet | None
     reason: Reason
 
 
@@ -113,6 +116,7 @@ class IPVS:
         self.apps = AppRegistry(ns)
         self.control = Control(ns, self.schedulers, self.engines, self.daemons)
         self.defence = Defence(ns)
+        self.fast = FastPath(ns)
         self._gatherers = {hook: Reassembler() for hook in Hook}
         ns.bind_xmit = bind_xmit
         ns.bind_app = self.apps.bind
@@ -171,7 +175,7 @@ class IPVS:
 
     def process(self, pkt: Packet, hook: Hook = Hook.LOCAL_IN) -> Action:
         """The primitive under ``receive``: a shared, immutable action; ``action.apply(pkt)`` makes what leaves."""
-        return run_hook(self.ns, hook, pkt)
+        return self.fast.process(pkt, hook) if self.env.fast_path else run_hook(self.ns, hook, pkt)
 
     def receive(self, pkt: Packet, hook: Hook | str | None = None) -> Outcome:
         """A packet reaches the host: run the hook that routing chooses (or the one given), collect what leaves and why.
@@ -182,7 +186,7 @@ class IPVS:
         ns = self.ns
         chosen = self._hook_of(pkt, hook)
         if chosen is None:
-            return Outcome(Verdict.DROP, (), Reason("no route", "the host drops it before any hook", Hook.LOCAL_IN))
+            return Outcome(Verdict.DROP, (), None, Reason("no route", "the host drops it before any hook", Hook.LOCAL_IN))
         events: list[Event] = []
         before = ns.emit
         if before is None:
@@ -202,9 +206,14 @@ class IPVS:
         packet = action.apply(pkt)
         errors = [sent.packet for sent in ns.outbox[sent_before:]]
         del ns.outbox[sent_before:]
-        emitted = [packet] if packet is not None and action.verdict is not Verdict.DROP else []
-        reason = Reason(action.reason, REASONS[action.reason], chosen, tuple(events))
-        return Outcome(action.verdict, tuple(emitted + errors), reason)
+        delivered = None
+        if packet is not None and packet is not pkt:
+            packet.bits &= ~PKT_PROPERTY
+            packet.device = None
+        if action.verdict is Verdict.ACCEPT and chosen is Hook.LOCAL_IN:
+            packet, delivered = None, packet
+        emitted = ([packet] if packet is not None else []) + errors
+        return Outcome(action.verdict, tuple(emitted), delivered, Reason(action.reason, REASONS[action.reason], chosen, tuple(events)))
 
     def _hook_of(self, pkt: Packet, hook: Hook | str | None) -> Hook | None:
         if isinstance(hook, str):
@@ -218,25 +227,14 @@ class IPVS:
     def which_server(self, pkt: Packet, hook: Hook | str | None = None) -> Dest | None:
         """The destination that a packet would be sent to, without sending it: a dry run on a copy. O(state)."""
         twin = self.fork()
-        ns = twin.ns
         chosen = twin._hook_of(pkt, hook)
-        served: list[Dest | None] = []
-        if chosen is not None:
-            original = ns.bind_xmit
-            ns.bind_xmit = original
-            before = {id(cp): cp for cp in ns.conns}
-            run_hook(ns, chosen, copy.copy(pkt))
-            hit = ns.conns.in_get(pkt.af, pkt.proto, pkt.src, pkt.dst) or ns.conns.out_get(pkt.af, pkt.proto, pkt.src, pkt.dst)
-            if hit is not None:
-                served.append(hit.dest)
-            del before
-        if not served or served[0] is None:
+        if chosen is None:
             return None
-        dest = served[0]
-        for svc in self.ns.services:
-            if svc.key() == (dest.svc.key() if dest.svc is not None else None):
-                return svc.find_dest(dest.af, dest.addr, dest.port)
-        return None
+        before = list(all_dests(twin.ns, list(twin.ns.conns)))
+        twin.ns.served = None
+        run_hook(twin.ns, chosen, copy.copy(pkt))
+        mine = list(all_dests(self.ns, list(self.ns.conns)))
+        return next((original for original, copied in zip(mine, before, strict=True) if copied is twin.ns.served), None)
 
     def receive_sync(self, payload: bytes) -> SyncReport:
         """Give the backup daemon a datagram of a master."""
@@ -449,5 +447,3 @@ def _netmask(af: int, value: AddressLike | int | None) -> int:
         return 0xFFFFFFFF if af == AF_INET else 128
     return parse_addr(value)[1] if isinstance(value, str) else int(value)  # type: ignore[arg-type]
 
-
-__all__ = ["IPVS", "PKT_HAS_CT", "Outcome", "Reason", "pickle"]

@@ -63,6 +63,7 @@ class Environment:
     available_pages: Callable[[], int] = unlimited_pages  #: memory measure of the defence
     ct_confirmed: Callable[[Packet], bool] = no_conntrack  #: has conntrack a confirmed entry for this packet?
     interfaces: Mapping[str, int] = Factory(lambda: {"lo": 65536, "eth0": 1500})  #: name → MTU, for the sync daemons
+    fast_path: bool = True  #: False: every packet goes the layered way
     unprivileged_port_start: int = 1024  #: net.ipv4.ip_unprivileged_port_start
 
     @hz.validator
@@ -150,6 +151,7 @@ class Netns:
         self.emit: Watcher | None = None
         self.log_lines: list[tuple[str, str]] = []
         self.outbox: list[Sent] = []
+        self.served: Dest | None = None  #: destination of the last packet that went the layered way
 
         # synchronisation daemons
         self.sync_state = 0
@@ -165,6 +167,7 @@ class Netns:
         self.gather: Callable[[Hook, Packet], Packet | None] = _nothing
         self.routes_changed: Callable[[Dest], None] = _nothing
         self.net_ratelimit: Callable[[], bool] = bool
+        self.conntrack_active: Callable[[int], bool] = bool
 
     def log(self, level: str, text: str) -> None:
         """A line of the kernel log (``level``: "err", "info", "warning"); kept, and emitted when somebody watches."""

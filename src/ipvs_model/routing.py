@@ -33,6 +33,10 @@ class Route:
 class RoutingProvider(Protocol):
     """What a host tells IPVS about addresses and routes. Addresses are ints."""
 
+    @property
+    def static(self) -> bool:
+        """Routes never change and every unicast address has one: cached answers may be used without asking."""
+
     def input_hook(self, packet: Packet) -> Hook | None:
         """The hook that a received packet reaches: LOCAL_IN, FORWARD, or None when the host drops it."""
 
@@ -88,6 +92,11 @@ class DefaultRouting:
 
     def __attrs_post_init__(self) -> None:
         object.__setattr__(self, "_prefixes", _prefixes(self.local))
+
+    @property
+    def static(self) -> bool:
+        """One device, always there."""
+        return True
 
     def is_local(self, af: int, addr: int) -> bool:
         """Whether an address is one of the host's own."""

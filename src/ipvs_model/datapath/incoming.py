@@ -114,6 +114,7 @@ def give_up(cp: Conn, old_ct: bool, spare_controllers: bool) -> None:
 
 def forward(ns: Netns, hook: Hook, pkt: Packet, iph: IpHdr, pd: ProtoData, cp: Conn) -> Action:
     """Statistics, state, transmission, packet count, synchronisation, timer: in this order, whatever the transmitter does."""
+    ns.served = cp.dest
     in_stats(cp, pkt.length)
     pd.pp.state_transition(cp, IP_VS_DIR_INPUT, pkt, pd)
     xmit = cp.xmit

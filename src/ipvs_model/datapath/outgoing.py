@@ -111,6 +111,7 @@ def handle_response(ns: Netns, hook: Hook, pkt: Packet, iph: IpHdr, pd: ProtoDat
     if not cp.flags & IP_VS_CONN_F_FWD_MASK and not reroute(ns, hook, pkt, cp.vaddr):
         cp.put()
         return Stolen("no route")
+    ns.served = cp.dest
     out_stats(cp, length)
     pd.pp.state_transition(cp, IP_VS_DIR_OUTPUT, pkt, pd)
     cp.put()
