@@ -133,7 +133,7 @@ class ConnParam:
     pe_data: bytes = b""
 
 
-def _ext_property(name: str, default: Any) -> Any:
+def _ext_property(name: str, default: Any) -> property:
     def get(self: Conn) -> Any:
         return default if self.ext is None else getattr(self.ext, name)
 
@@ -175,15 +175,15 @@ class Conn(Timer):
     sync_endtime: int
     ext: ConnExt | None
 
-    fwmark: int = _ext_property("fwmark", 0)  #: mark of the packet that made it
-    old_state: int = _ext_property("old_state", 0)
-    app: Any = _ext_property("app", None)
-    app_data: int = _ext_property("app_data", 0)
-    in_seq: Seq = _ext_property("in_seq", NO_SEQ)
-    out_seq: Seq = _ext_property("out_seq", NO_SEQ)
-    pe: Any = _ext_property("pe", None)
-    pe_data: bytes = _ext_property("pe_data", b"")
-    seqadj: Any = _ext_property("seqadj", None)
+    fwmark = _ext_property("fwmark", 0)  #: mark of the packet that made it
+    old_state = _ext_property("old_state", 0)
+    app = _ext_property("app", None)
+    app_data = _ext_property("app_data", 0)
+    in_seq = _ext_property("in_seq", NO_SEQ)
+    out_seq = _ext_property("out_seq", NO_SEQ)
+    pe = _ext_property("pe", None)
+    pe_data = _ext_property("pe_data", b"")
+    seqadj = _ext_property("seqadj", None)
 
     @property
     def caddr(self) -> int:

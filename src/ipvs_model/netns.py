@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from attrs import Factory, field, frozen
 
@@ -53,7 +53,7 @@ class Environment:
 
     hz: int = field(default=250)  #: ticks a second: 100, 250, 300, 1000 are usual
     start_jiffies: int | None = None  #: None: the value at boot
-    timers: str = field(default="kernel")  #: "kernel": the timer wheel; "exact": each timer fires at its tick
+    timers: Literal["kernel", "exact"] = field(default="kernel")  #: "kernel": the timer wheel; "exact": each timer fires at its tick
     seed: int = 0  #: of the random source (drop_entry, twos)
     hash_seed: int = 0  #: 32 random bits that the kernel draws once for the connection table
     tab_bits: int = field(default=12)  #: the connection table has 2**tab_bits buckets
