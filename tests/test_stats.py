@@ -140,11 +140,11 @@ def test_sampling_at_other_tick_rates(hz, first, period):
 
 def test_without_estimation_what_is_shown_stays():
     ipvs = IPVS()
-    ipvs.sysctl("run_estimation", 0)
+    ipvs.sysctl_write("run_estimation", 0)
     svc = ipvs.add_service("tcp", "192.0.2.1:80", scheduler="rr")
     svc.stats.conns = 5
     ipvs.clock.advance(seconds=10)
     assert svc.stats.shown().conns == 0
-    ipvs.sysctl("run_estimation", 1)
+    ipvs.sysctl_write("run_estimation", 1)
     ipvs.clock.advance(seconds=3)
     assert svc.stats.shown().conns == 5

@@ -52,6 +52,7 @@ from ipvs_model.transmit import Action, bind_xmit, routes_changed
 from ipvs_model.transmit.action import REASONS
 from ipvs_model.transmit.errors import send_error
 
+SYSCTL_PREFIX: Final = "net.ipv4.vs."
 FORWARD_NAMES: Final = {"masq": 0, "nat": 0, "local": 1, "tunnel": 2, "ipip": 2, "gatewaying": 3, "droute": 3, "direct": 3, "dr": 3, "bypass": 4}
 PROTOCOL_NAMES: Final = {"tcp": IPPROTO_TCP, "udp": IPPROTO_UDP, "sctp": IPPROTO_SCTP}
 TUN_TYPES: Final = {"ipip": 0, "gue": 1, "gre": 2}
@@ -364,11 +365,13 @@ class IPVS:
         """The text of a /proc/net file: ip_vs, ip_vs_conn, ip_vs_conn_sync, ip_vs_stats, ip_vs_stats_percpu, ip_vs_app."""
         return render(self.ns, name)
 
-    def sysctl(self, name: str, value: int | str | None = None) -> str:
-        """Read ``net.ipv4.vs.NAME``, after writing it if a value is given. Raises IPVSError: ENOENT, EINVAL, ERANGE."""
-        if value is not None:
-            self.ns.sysctl.write(name, str(value))
-        return self.ns.sysctl.read(name)
+    def sysctl_read(self, name: str) -> str:
+        """Read ``net.ipv4.vs.NAME`` (the prefix may be left out). Raises IPVSError(ENOENT)."""
+        return self.ns.sysctl.read(name.removeprefix(SYSCTL_PREFIX))
+
+    def sysctl_write(self, name: str, value: int | str) -> None:
+        """Write ``net.ipv4.vs.NAME``; the old value stays after an error. Raises IPVSError: ENOENT, EINVAL, ERANGE."""
+        self.ns.sysctl.write(name.removeprefix(SYSCTL_PREFIX), str(value))
 
     # -- looking ---------------------------------------------------------------------------------------------------
 

@@ -31,11 +31,10 @@ class Route:
 
 
 class RoutingProvider(Protocol):
-    """What a host tells IPVS about addresses and routes. Addresses are ints."""
+    """What a host tells IPVS about addresses and routes. Addresses are ints.
 
-    @property
-    def static(self) -> bool:
-        """Routes never change and every unicast address has one: cached answers may be used without asking."""
+    A provider with a true attribute ``static`` says that its routes never change and that every unicast address has one; answers are then kept.
+    """
 
     def input_hook(self, packet: Packet) -> Hook | None:
         """The hook that a received packet reaches: LOCAL_IN, FORWARD, or None when the host drops it."""

@@ -48,7 +48,7 @@ class FastPath:
         self.clock = ns.clock
         self.tables = ns.conns.tables
         self.total = ns.tot_stats
-        self.static = ns.routing.static
+        self.static = bool(getattr(ns.routing, "static", False))  #: routes never change and lead everywhere
 
     def process(self, pkt: Packet, hook: Hook = Hook.LOCAL_IN) -> Action:
         """Run a hook for a packet: a shared, immutable action; ``action.apply(pkt)`` makes what leaves."""
