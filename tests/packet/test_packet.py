@@ -82,6 +82,12 @@ def test_values_that_do_not_fit_are_refused_at_once(wrong):
     lambda: Packet.icmp("1.1.1.1", "2.2.2.2", rest=b"abc"),
     lambda: Packet.ah("1.1.1.1", "2.2.2.2", icv=bytes(3)),
     lambda: Packet.esp("1.1.1.1", "2.2.2.2", spi=1 << 32),
+    lambda: Packet.ip("1.1.1.1", "2.2.2.2", 256),
+    lambda: Packet.icmp("1.1.1.1", "2.2.2.2", ttl=-1),
+    lambda: Packet.icmp("1.1.1.1", "2.2.2.2", 256),
+    lambda: Packet.sctp("1.1.1.1:1", "2.2.2.2:2", tos=256),
+    lambda: Packet.sctp("1.1.1.1:1", "2.2.2.2:2", vtag=-1),
+    lambda: Packet.udp("1.1.1.1:1", "2.2.2.2:65536"),
 ])  # fmt: skip
 def test_oversize_and_odd_parts_are_refused(build):
     with pytest.raises(ValueError):

@@ -9,14 +9,19 @@ from ipvs_model.addresses import format_addr
 from ipvs_model.flags import AF_INET, AF_INET6, IP_VS_DIR_INPUT, IP_VS_DIR_OUTPUT, IP_VS_TUNNEL_ENCAP_FLAG_REMCSUM, PKT_PARTIAL, PKT_PROPERTY
 from ipvs_model.packet import (
     Packet,
+    Reassembler,
     complete,
     csum_check,
     dec_ttl,
     dnat,
     encapsulate,
+    fill_iph,
     fill_iph_at,
+    fragment,
+    header_error,
     icmp_csum_ok,
     icmp_error,
+    local_answer,
     nat_icmp,
     outer_tos,
     replace_payload,
@@ -220,6 +225,32 @@ def test_icmpv6_error_about_a_later_fragment_gets_addresses_only():
     assert out.raw[88:] == error.raw[88:] and icmp_csum_ok(out)
 
 
+# --- damage ---------------------------------------------------------------------------------------------------------------
+@given(packets, st.data())
+def test_damaged_packets_are_refused_or_rewritten_but_never_raise(packet, data):
+    raw = bytearray(packet.raw)
+    for _ in range(data.draw(st.integers(1, 4))):
+        raw[data.draw(st.integers(0, len(raw) - 1))] = data.draw(st.sampled_from((0, 1, 4, 6, 17, 43, 44, 51, 58, 60, 132, 0x41, 0x4F, 0x60, 0xFF)))
+    for size in {data.draw(st.integers(0, len(raw))), len(raw)}:
+        damaged = Packet.parse(bytes(raw[:size]), bits=data.draw(st.sampled_from((0, PKT_PARTIAL))))
+        endpoint = data.draw(endpoint_ints(damaged.af))
+        for rewrite in (dnat, snat):
+            out = rewrite(damaged, endpoint)
+            assert out is None or out.length == damaged.length
+        fill_iph(damaged)
+        for out in (complete(damaged), dec_ttl(damaged) if damaged.ttl else damaged, Reassembler().add(damaged)):
+            assert out is None or Packet.parse(out.raw).length == out.length
+        for answer in (local_answer(damaged), icmp_error(damaged, 3, 1, saddr=9)):
+            assert answer is None or header_error(answer.raw) is None
+        if size >= 20:
+            assert encapsulate(damaged, AF_INET, 1, 2, tun_type=1, tun_flags=2).raw.endswith(damaged.raw[-1:])
+        if header_error(damaged.raw) is None and damaged.proto >= 0:
+            assert fragment(damaged, 1280) and fragment(damaged, 128)
+        view = fill_iph_at(damaged.raw, damaged.af, 0)
+        if view is not None:
+            nat_icmp(damaged, view, IP_VS_DIR_INPUT, endpoint)
+
+
 # --- checksum tests -------------------------------------------------------------------------------------------------------
 @given(st.one_of(transport_packets, st.builds(Packet.icmp, st.ip_addresses(v=4), st.ip_addresses(v=4), payload=st.binary(max_size=9))), st.data())
 def test_one_flipped_bit_is_noticed(packet, data):
@@ -291,6 +322,16 @@ def test_a_tunnel_adds_its_overhead_and_nothing_else(packet, outer_af, kind, pmt
 @pytest.mark.parametrize("tos", range(256))
 def test_ecn_of_the_outer_header(tos):
     assert outer_tos(tos) == (tos - 1 if tos % 4 == 3 else tos)
+
+
+@pytest.mark.parametrize(("src", "dst", "outer_af"), [("1.1.1.1:1", "2.2.2.2:2", AF_INET), ("[::1]:1", "[::2]:2", AF_INET6)])
+def test_a_packet_that_outgrows_the_length_field_states_0_and_leaves_in_fragments(src, dst, outer_af):
+    inner = Packet.udp(src, dst, bytes(65480), df=False)
+    out = encapsulate(inner, outer_af, 1, 2, tun_type=1, sport=3, tun_port=4)
+    at = 2 if outer_af == AF_INET else 4
+    assert out.raw[at : at + 2] == bytes(2) and out.length == len(out.raw) == inner.length + tunnel_overhead(inner, outer_af, 1)
+    header, more = (20, 0) if outer_af == AF_INET else (40, 8)
+    assert b"".join(each.raw[header + more :] for each in fragment(out, 1500)) == out.raw[header:]
 
 
 def test_remote_checksum_describes_the_inner_field_and_leaves_it():

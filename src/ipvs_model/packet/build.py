@@ -50,22 +50,22 @@ def check_range(name: str, value: int, bits: int) -> int:
 def ipv4_header(
     protocol: int, saddr: int, daddr: int, length: int, *, ttl: int = 64, tos: int = 0, ident: int = 0, frag: int = 0, options: bytes = b""
 ) -> bytes:
-    """An IPv4 header with its checksum; `length` is that of what follows, `frag` the whole 16-bit fragment word, options are padded to words."""
+    """An IPv4 header with its checksum; `length` is that of what follows, `frag` the whole 16-bit fragment word, options are padded to words.
+
+    A packet too long for the length field has 0 there (source: ip.h, iph_set_totlen).
+    """
     options += bytes(-len(options) % 4)
     ihl = 20 + len(options)
     if ihl > 60:
         raise ValueError(f"{len(options)} bytes of IPv4 options, at most 40")
-    if ihl + length > 0xFFFF:
-        raise ValueError(f"packet of {ihl + length} bytes, at most 65535")
-    header = _IPV4.pack(0x40 | ihl >> 2, tos, ihl + length, ident, frag, ttl, protocol, 0, saddr, daddr) + options
+    total = ihl + length if ihl + length <= 0xFFFF else 0
+    header = _IPV4.pack(0x40 | ihl >> 2, tos, total, ident, frag, ttl, protocol, 0, saddr, daddr) + options
     return header[:10] + csum16(header).to_bytes(2, "big") + header[12:]
 
 
 def ipv6_header(protocol: int, saddr: int, daddr: int, length: int, *, ttl: int = 64, tos: int = 0) -> bytes:
-    """An IPv6 header with flow label 0; `length` is the payload length, `tos` the traffic class, `ttl` the hop limit."""
-    if length > 0xFFFF:
-        raise ValueError(f"payload of {length} bytes, at most 65535")
-    return _IPV6.pack(6 << 28 | tos << 20, length, protocol, ttl) + saddr.to_bytes(16, "big") + daddr.to_bytes(16, "big")
+    """An IPv6 header with flow label 0; `length` is the payload length, `tos` the traffic class, `ttl` the hop limit; too long a payload is stated as 0."""
+    return _IPV6.pack(6 << 28 | tos << 20, length if length <= 0xFFFF else 0, protocol, ttl) + saddr.to_bytes(16, "big") + daddr.to_bytes(16, "big")
 
 
 def ip_packet(

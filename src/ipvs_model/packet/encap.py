@@ -106,7 +106,7 @@ def _gue(p: Packet, protocol: int, tun_flags: int, saddr: int, daddr: int, sport
         field = TRANSPORT_CHECKSUMS[p.proto][0]
         header = _GUE.pack(2, protocol, GUE_FLAG_PRIV) + _REMCSUM.pack(GUE_PFLAG_REMCSUM, p.l4, p.l4 + field)
     data = header + p.raw
-    length = 8 + len(data)
+    length = 8 + len(data) & 0xFFFF
     datagram = _UDP.pack(sport, dport, length, 0) + data
     if not tun_flags & (IP_VS_TUNNEL_ENCAP_FLAG_CSUM | IP_VS_TUNNEL_ENCAP_FLAG_REMCSUM):
         return datagram

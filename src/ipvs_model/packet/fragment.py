@@ -107,7 +107,7 @@ def _fragment_ipv6(p: Packet, mtu: int, ident: int) -> list[Packet]:
         head = bytearray(raw[:header])
         head[4:6] = (header - 40 + FRAGMENT_HEADER + len(data)).to_bytes(2, "big")
         following, head[at] = head[at], NEXTHDR_FRAGMENT
-        piece = bytes((following, 0)) + (offset | more).to_bytes(2, "big") + ident.to_bytes(4, "big")
+        piece = bytes((following, 0)) + (offset & 0xFFFF | more).to_bytes(2, "big") + ident.to_bytes(4, "big")
         out.append(_piece(p, bytes(head) + piece + data))
         offset += size
     return out

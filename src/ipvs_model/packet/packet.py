@@ -200,7 +200,7 @@ class Packet(PacketFields):
         """An SCTP packet with a right CRC32c; chunks are (type, flags, value), by default one INIT. The rest as for `tcp`."""
         af, source, destination = _endpoints(src, dst)
         body = build.sctp_packet(source, destination, chunks, build.check_range("vtag", vtag, 32))
-        raw = build.ip_packet(af, IPPROTO_SCTP, source >> 16, destination >> 16, body, ttl=ttl, tos=tos, ident=id, df=df)
+        raw = _checked(af, IPPROTO_SCTP, source >> 16, destination >> 16, body, ttl, tos, id, df)
         return cls.parse(raw, mark=mark, device=device, bits=bits)
 
     @classmethod
@@ -229,7 +229,7 @@ class Packet(PacketFields):
             protocol, message = IPPROTO_ICMP, build.icmp_message(type, code, rest, payload)
         else:
             protocol, message = IPPROTO_ICMPV6, build.icmpv6_message(saddr, daddr, type, code, rest, payload)
-        raw = build.ip_packet(af, protocol, saddr, daddr, message, ttl=ttl, tos=tos, ident=id, df=df)
+        raw = _checked(af, protocol, saddr, daddr, message, ttl, tos, id, df)
         return cls.parse(raw, mark=mark, device=device, bits=bits)
 
     @classmethod
@@ -298,7 +298,7 @@ class Packet(PacketFields):
     ) -> Packet:
         """An IP packet around any bytes; `protocol` is the protocol or next header, `options` are IPv4 options. The rest as for `tcp`."""
         af, saddr, daddr = _addresses(src, dst)
-        raw = build.ip_packet(af, protocol, saddr, daddr, payload, ttl=ttl, tos=tos, ident=id, df=df, options=options)
+        raw = _checked(af, protocol, saddr, daddr, payload, ttl, tos, id, df, options)
         return cls.parse(raw, mark=mark, device=device, bits=bits)
 
     # --- as an object ---------------------------------------------------------------------------------------------------
@@ -343,6 +343,16 @@ class Packet(PacketFields):
 
 def _restore(raw: bytes, mark: int, device: str | None, bits: int, frag_max_size: int, pieces: tuple[int, ...]) -> Packet:
     return Packet.parse(raw, mark=mark, device=device, bits=bits, frag_max_size=frag_max_size, pieces=pieces)
+
+
+def _checked(
+    af: int, protocol: int, saddr: int, daddr: int, body: bytes, ttl: int, tos: int, id: int, df: bool, options: bytes = b""
+) -> bytes:
+    """Bytes of a packet around a body. Raises ValueError for header fields and sizes that do not fit."""
+    for name, number, width in (("protocol", protocol, 8), ("ttl", ttl, 8), ("tos", tos, 8), ("id", id, 16)):
+        build.check_range(name, number, width)
+    _check_size(af, len(options) + -len(options) % 4 + len(body))
+    return build.ip_packet(af, protocol, saddr, daddr, body, ttl=ttl, tos=tos, ident=id, df=df, options=options)
 
 
 def _constructed(

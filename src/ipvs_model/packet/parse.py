@@ -83,25 +83,25 @@ def ipv6_find_hdr(raw: bytes, offset: int) -> Chain:
             if fragoffs:
                 inside = following not in IPV6_EXTENSIONS or following == NEXTHDR_NONE
                 return Chain(following if inside else -ENOENT, start + 8, fragoffs, True)
-            start += 8
-        elif nexthdr == IPPROTO_AH:
-            start += (raw[start + 1] + 2) << 2
-        else:
-            start += (raw[start + 1] + 1) << 3
+        start += extension_size(nexthdr, raw, start)
         nexthdr = following
     return Chain(nexthdr, start, 0, frag)
+
+
+def extension_size(kind: int, raw: bytes, start: int) -> int:
+    """Bytes of the IPv6 extension header of that kind at `start`, whose first two bytes must be there."""
+    if kind == NEXTHDR_FRAGMENT:
+        return 8
+    if kind == IPPROTO_AH:
+        return (raw[start + 1] + 2) << 2
+    return (raw[start + 1] + 1) << 3
 
 
 def next_header_at(raw: bytes) -> int:
     """Where the byte stands that names the transport protocol of a sound IPv6 packet (what "unrecognized next header" points at)."""
     at, start = 6, 40
     while raw[at] in IPV6_EXTENSIONS and raw[at] != NEXTHDR_NONE and len(raw) >= start + 2:
-        size = (raw[start + 1] + 1) << 3
-        if raw[at] == NEXTHDR_FRAGMENT:
-            size = 8
-        elif raw[at] == IPPROTO_AH:
-            size = (raw[start + 1] + 2) << 2
-        at, start = start, start + size
+        at, start = start, start + extension_size(raw[at], raw, start)
     return at
 
 
@@ -137,7 +137,7 @@ def _parse_ipv6(raw: bytes) -> Fields:
     if len(raw) < 40:
         return Fields(raw, AF_INET6, -EBADMSG, 0, 0, -1, raw[7] if len(raw) > 7 else 0, len(raw), False, False, False, False, 0, True)
     payload, nexthdr, ttl, source, destination = _IPV6.unpack_from(raw)
-    if (payload or nexthdr != NEXTHDR_HOP) and 40 + payload < len(raw):
+    if 40 + payload < len(raw) and (payload or (nexthdr != NEXTHDR_HOP and len(raw) <= 40 + 0xFFFF)):
         raw = raw[: 40 + payload]
     truncated = len(raw) < 40 + payload
     proto, l4, fragoffs, frag = ipv6_find_hdr(raw, 0)

@@ -7,7 +7,7 @@ from typing import Final
 from ipvs_model.flags import AF_INET
 from ipvs_model.packet.checksum import csum16
 from ipvs_model.packet.packet import Packet
-from ipvs_model.packet.parse import IP_DF, IP_MF, IP_OFFSET, IPV6_EXTENSIONS, NEXTHDR_FRAGMENT, NEXTHDR_NONE
+from ipvs_model.packet.parse import IP_DF, IP_MF, IP_OFFSET, NEXTHDR_FRAGMENT, extension_size
 
 ECN_NOT_ECT: Final = 0
 ECN_CE: Final = 3
@@ -97,7 +97,7 @@ class Reassembler:
 
 
 def _ipv4_part(p: Packet) -> _Fragment | None:
-    if not p.frag or p.l4 < 20 or p.length < p.l4:
+    if not p.frag or not 20 <= p.l4 <= p.length:
         return None
     raw = p.raw
     word = int.from_bytes(raw[6:8], "big")
@@ -114,9 +114,7 @@ def _ipv6_part(p: Packet) -> _Fragment | None:
     raw = p.raw
     at, start = 6, 40
     while raw[at] != NEXTHDR_FRAGMENT:
-        if raw[at] not in IPV6_EXTENSIONS or raw[at] == NEXTHDR_NONE or len(raw) < start + 2:
-            return None
-        at, start = start, start + ((raw[start + 1] + 1) << 3)
+        at, start = start, start + extension_size(raw[at], raw, start)  # that they are there is what p.frag says
     if len(raw) < start + 8:
         return None
     header = bytearray(raw[:start])
