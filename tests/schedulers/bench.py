@@ -181,14 +181,13 @@ def numbered(table: Iterable[Dest | None]) -> tuple[list[str | None], list[int]]
 
 def cache_state(svc: Service, table: Any, sets: bool) -> dict[str, Any]:
     entries = []
-    for bucket in sorted(table.buckets):
-        for entry in reversed(table.buckets[bucket].values()):
-            shown = {"bucket": bucket, "daddr": format_addr(svc.af, entry.daddr), "lastuse": entry.lastuse}
-            if sets:
-                shown |= {"set": [name_of(dest) for dest in entry.members], "lastmod": entry.lastmod}
-            else:
-                shown |= {"dest": name_of(entry.dest)}
-            entries.append(shown)
+    for entry in table:
+        shown = {"bucket": table.bucket_of(entry.daddr), "daddr": format_addr(svc.af, entry.daddr), "lastuse": entry.lastuse}
+        if sets:
+            shown |= {"set": [name_of(dest) for dest in entry.members], "lastmod": entry.lastmod}
+        else:
+            shown |= {"dest": name_of(entry.dest)}
+        entries.append(shown)
     assert len(entries) == table.entries
     result: dict[str, Any] = {"entries": table.entries, "counter": table.counter, "rover": table.rover, "timer": table.expires}
     if len(entries) > 40:

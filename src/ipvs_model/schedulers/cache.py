@@ -5,6 +5,7 @@ source: ip_vs_lblc.c, ip_vs_lblcr.c (…_check_expire, …_full_check, is_overlo
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final, Generic, Protocol, TypeVar
 
 from ipvs_model.schedulers.hashing import fold, hash_32
@@ -71,6 +72,11 @@ class CacheTable(Timer, Generic[Entry]):
     def bucket_of(self, daddr: int) -> int:
         """The bucket number of an address: 0 to 1023."""
         return hash_32(fold(self.svc.af, daddr), TAB_BITS)
+
+    def __iter__(self) -> Iterator[Entry]:
+        """All entries by ascending bucket, the newest of a bucket first."""
+        for number in sorted(self.buckets):
+            yield from reversed(self.buckets[number].values())
 
     def find(self, daddr: int) -> Entry | None:
         """The entry of an address."""
