@@ -304,5 +304,5 @@ def trace_machine(start_jiffies: int, *, hz: int = 250, estimation: bool = False
     interfaces = {name: device.mtu for name, device in routing.devices.items()}
     ipvs = IPVS(Environment(hz=hz, start_jiffies=start_jiffies, routing=routing, interfaces=interfaces))
     if not estimation:
-        ipvs.sysctl_write("run_estimation", "0")
+        ipvs.sysctl_write("run_estimation", 0)
     return Host(ipvs, routing, multiport=False)

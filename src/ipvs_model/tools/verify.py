@@ -125,6 +125,12 @@ class Report:
         }
 
 
+def raised(error: Exception) -> tuple[str, ...]:
+    """An exception in lines: what it says, then where it comes from, the innermost place first."""
+    places = traceback.extract_tb(error.__traceback__)
+    return (f"{type(error).__name__}: {error}", *(f"{place.filename}:{place.lineno} in {place.name}: {place.line}" for place in reversed(places)))
+
+
 class _Differs(Exception):
     """What a step shows is not what the kernel showed."""
 
@@ -175,8 +181,8 @@ class _Run:
                 self._do(step)
             except _Differs as found:
                 divergence = Divergence(trace.name, index, str(step), step.at, found.what, found.kernel, found.model)
-            except Exception:  # noqa: BLE001 (whatever the model raises is its divergence: a packet or a timer never raises in the kernel)
-                divergence = Divergence(trace.name, index, str(step), step.at, "the model raised", (), tuple(traceback.format_exc().splitlines()))
+            except Exception as error:  # noqa: BLE001 (whatever the model raises is its divergence: a packet or a timer never raises in the kernel)
+                divergence = Divergence(trace.name, index, str(step), step.at, "the model raised", (), raised(error))
             else:
                 continue
             return Checked(trace.name, trace.kernel, index + 1, self.needed, divergence)
