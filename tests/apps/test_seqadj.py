@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ipvs_model.apps.seqadj import FIELDS, ConntrackSeqAdj, CtSeqAdj, sack_numbers
+from ipvs_model.fields import names
 from ipvs_model.packet.checksum import pseudo_csum
 
 ADDRESSES = (0x0A000001, 0x0A000002)
@@ -121,5 +122,5 @@ def test_a_partial_checksum_stays() -> None:
 
 
 def test_fields_are_the_attributes() -> None:
-    assert {name for name, _, _ in FIELDS} == set(CtSeqAdj.__slots__)
+    assert names(FIELDS) == set(CtSeqAdj.__slots__)
     assert repr(grown().reply) == "<CtSeqAdj pos=5001 before=0 after=4>"

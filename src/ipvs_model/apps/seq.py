@@ -1,20 +1,18 @@
-"""Sequence numbers of a TCP stream whose payload an application helper has resized (struct ip_vs_seq).
+"""Sequence numbers of a TCP stream whose payload an application helper has resized.
 
-All arithmetic is modulo 2**32. Each connection has two records: ``in_seq`` (client to server) and ``out_seq`` (server to client).
+The records (struct ip_vs_seq, `Seq`) hang on the connection: ``in_seq`` for client to server, ``out_seq`` for server to client.
+All arithmetic is modulo 2**32.
+
+source: ip_vs_app.c
 """
 
 from __future__ import annotations
 
 from typing import Final
 
-U32: Final = 0xFFFFFFFF
+from ipvs_model.conn import Seq
 
-#: kernel name, width in bits, what it is (in the order of the struct and of the sync message)
-FIELDS: Final = (
-    ("init_seq", 32, "sequence number of the segment resized last, as it arrived"),
-    ("delta", 32, "what is added to numbers after init_seq"),
-    ("previous_delta", 32, "what is added to numbers up to init_seq"),
-)
+U32: Final = 0xFFFFFFFF
 
 
 def after(x: int, y: int) -> bool:
@@ -26,38 +24,27 @@ def after(x: int, y: int) -> bool:
     return (y - x) & 0x80000000 != 0
 
 
-class IpVsSeq:
-    """How one direction of a stream is shifted (struct ip_vs_seq; `FIELDS`).
+def vs_fix_seq(record: Seq, seq: int) -> int:
+    """A sequence number as the receiver must see it.
 
-    >>> seq = IpVsSeq()
-    >>> seq.update(5001, 4)
-    >>> seq.fix_seq(5001), seq.fix_seq(5002), seq.fix_ack_seq(5006)
-    (5001, 5006, 5002)
+    >>> vs_fix_seq(Seq(5001, 4, 0), 5001), vs_fix_seq(Seq(5001, 4, 0), 5002)
+    (5001, 5006)
     """
+    return (seq + (record.delta if after(seq, record.init_seq) else record.previous_delta)) & U32
 
-    __slots__ = ("delta", "init_seq", "previous_delta")
 
-    def __init__(self, init_seq: int = 0, delta: int = 0, previous_delta: int = 0) -> None:
-        self.init_seq = init_seq & U32
-        self.delta = delta & U32
-        self.previous_delta = previous_delta & U32
+def vs_fix_ack_seq(record: Seq, ack: int) -> int:
+    """An acknowledgement number as the sender must see it.
 
-    def __repr__(self) -> str:
-        return f"IpVsSeq(init_seq={self.init_seq}, delta={self.delta}, previous_delta={self.previous_delta})"
+    >>> vs_fix_ack_seq(Seq(5001, 4, 0), 5005), vs_fix_ack_seq(Seq(5001, 4, 0), 5006)
+    (5005, 5002)
+    """
+    return (ack - (record.delta if after(ack, (record.init_seq + record.delta) & U32) else record.previous_delta)) & U32
 
-    def fix_seq(self, seq: int) -> int:
-        """The sequence number as the receiver must see it (source: ip_vs_app.c, vs_fix_seq)."""
-        return (seq + (self.delta if after(seq, self.init_seq) else self.previous_delta)) & U32
 
-    def fix_ack_seq(self, ack: int) -> int:
-        """The acknowledgement number as the sender must see it (source: ip_vs_app.c, vs_fix_ack_seq)."""
-        return (ack - (self.delta if after(ack, (self.init_seq + self.delta) & U32) else self.previous_delta)) & U32
+def vs_seq_update(record: Seq, seq: int, diff: int) -> Seq:
+    """The record after the segment numbered `seq` (as it arrived) grew by `diff` bytes; negative: it shrank.
 
-    def update(self, seq: int, diff: int) -> None:
-        """Note that the segment numbered `seq` (as it arrived) grew by `diff` bytes (source: ip_vs_app.c, vs_seq_update).
-
-        The caller has checked that the segment is new: see `base.vs_seq_update`.
-        """
-        self.previous_delta = self.delta
-        self.delta = (self.delta + diff) & U32
-        self.init_seq = seq & U32
+    The caller has seen that the segment is no retransmission (`base.app_tcp`).
+    """
+    return Seq(init_seq=seq, delta=(record.delta + diff) & U32, previous_delta=record.delta)

@@ -10,13 +10,13 @@ from __future__ import annotations
 from typing import Final
 
 from ipvs_model.apps.seq import U32, after
+from ipvs_model.fields import Field
 from ipvs_model.packet.checksum import update_csum
 
-#: kernel name, width in bits, what it is
 FIELDS: Final = (
-    ("correction_pos", 32, "sequence number of the segment resized last"),
-    ("offset_before", 32, "signed: shift of numbers up to correction_pos"),
-    ("offset_after", 32, "signed: shift of numbers after correction_pos"),
+    Field("correction_pos", "correction_pos", "u32", "slot", "number of the segment resized last"),
+    Field("offset_before", "offset_before", "s32", "slot", "shift of numbers up to correction_pos"),
+    Field("offset_after", "offset_after", "s32", "slot", "shift of numbers after correction_pos"),
 )
 
 TCPOPT_EOL: Final = 0

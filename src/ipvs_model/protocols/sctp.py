@@ -12,8 +12,8 @@ from __future__ import annotations
 from enum import IntEnum
 from typing import TYPE_CHECKING, Final
 
-from ipvs_model.flags import IPPROTO_SCTP, PKT_PARTIAL
-from ipvs_model.packet.checksum import sctp_csum
+from ipvs_model.flags import IPPROTO_SCTP
+from ipvs_model.packet.rewrite import csum_check
 from ipvs_model.protocol import Protocol, ProtoData, StateRow, choose_direction, enter_state
 
 if TYPE_CHECKING:
@@ -211,11 +211,8 @@ class Sctp(Protocol):
         enter_state(cp, cp.state.rows[direction][event], SctpState.ESTABLISHED, direction, event.name)
 
     def csum_check(self, pkt: Packet) -> bool:
-        """Whether the CRC32c is right, or need not be: to be completed on output, or made by this host (source: sctp_csum_check)."""
-        if pkt.device is None or pkt.bits & PKT_PARTIAL:
-            return True
-        segment = pkt.raw[pkt.l4 :]
-        return len(segment) >= _COMMON_HEADER and segment[8:12] == sctp_csum(segment)
+        """The CRC32c must be right, unless it is to be completed on output or the packet was made by this host (source: sctp_csum_check)."""
+        return csum_check(pkt)
 
 
 def _first_chunk(pkt: Packet) -> int | None:

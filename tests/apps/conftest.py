@@ -1,0 +1,7 @@
+import pytest
+from tests.apps.lab import Lab
+
+
+@pytest.fixture
+def lab() -> Lab:
+    return Lab()
