@@ -246,9 +246,10 @@ def test_damaged_packets_are_refused_or_rewritten_but_never_raise(packet, data):
             assert encapsulate(damaged, AF_INET, 1, 2, tun_type=1, tun_flags=2).raw.endswith(damaged.raw[-1:])
         if header_error(damaged.raw) is None and damaged.proto >= 0:
             assert fragment(damaged, 1280) and fragment(damaged, 128)
-        view = fill_iph_at(damaged.raw, damaged.af, 0)
-        if view is not None:
-            nat_icmp(damaged, view, IP_VS_DIR_INPUT, endpoint)
+        for off in (0, damaged.l4 + 8):
+            view = fill_iph_at(damaged.raw, damaged.af, off)
+            out = view and nat_icmp(damaged, view, IP_VS_DIR_INPUT, endpoint)
+            assert out is None or out.length == damaged.length
 
 
 # --- checksum tests -------------------------------------------------------------------------------------------------------

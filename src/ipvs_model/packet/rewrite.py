@@ -121,12 +121,12 @@ def nat_icmp(p: Packet, iph: IpHdr, direction: int, endpoint: int, *, dec_ttl: b
     """An ICMP error with the addresses of its flow translated, outside and in the packet it quotes.
 
     `iph` is the view of the quoted header. IP_VS_DIR_INPUT (to the real server): outer destination and quoted source become `endpoint`;
-    IP_VS_DIR_OUTPUT (to the client): outer source and quoted destination. None if the quoted header or its ports are incomplete.
+    IP_VS_DIR_OUTPUT (to the client): outer source and quoted destination. None if the ICMP header, the quoted header or its ports are incomplete.
     Source: ip_vs_core.c, ip_vs_nat_icmp, ip_vs_nat_icmp_v6.
     """
     ports = iph.protocol in PORT_PROTOCOLS and not iph.fragoffs
     inner = iph.off + 20 if iph.af == AF_INET else iph.off + 40
-    if p.length < max(inner, iph.len + 4 if ports else iph.len):
+    if p.length < max(p.l4 + 8, inner, iph.len + 4 if ports else iph.len):
         return None
     addr, port = endpoint >> 16, endpoint & 0xFFFF
     buffer = bytearray(p.raw)
