@@ -475,7 +475,8 @@ def expire(cp: Conn) -> None:
     """Remove an entry, or postpone it by 60 s if it controls others or is in use (source: ip_vs_conn.c, ip_vs_conn_expire)."""
     ns = cp.ipvs
     if cp.n_control == 0 and ns.conns.unlink(cp):
-        ns.clock.del_timer(cp)
+        if cp.bucket is not None:
+            ns.clock.del_timer(cp)
         control = cp.control
         if control is not None:
             _leave_control(cp, control)

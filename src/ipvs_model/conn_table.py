@@ -123,6 +123,14 @@ class ConnTable:
         """Take an entry out for good if nobody holds it (source: ip_vs_conn.c, ip_vs_conn_unlink)."""
         if cp.refcnt != 1:
             return False
+        if cp.flags & IP_VS_CONN_F_HASHED and cp.hnext is None and cp.ext is None and self.ns.emit is None:
+            # the usual entry, alone under its key: what _remove does, without its calls
+            table = self.tables[cp.af << 16 | cp.protocol]
+            if table[cp.client] is cp:
+                del table[cp.client]
+                cp.flags &= ~IP_VS_CONN_F_HASHED
+                cp.refcnt = 0
+                return True
         if cp.flags & IP_VS_CONN_F_ONE_PACKET:
             cp.refcnt = 0
             return True

@@ -97,7 +97,7 @@ def handle_response(ns: Netns, hook: Hook, pkt: Packet, iph: IpHdr, pd: ProtoDat
         action = REPLY
     elif cp.ext is not None and cp.ext.app is not None and not iph.fragoffs:
         changed = run_app(cp, pkt, outgoing=True)
-        packet = snat(changed, cp.virt) if isinstance(changed, Packet) else None
+        packet = None if isinstance(changed, str) else snat(changed[0], cp.virt, changed=changed[1])
         if packet is None:
             cp.put()
             return Stolen(changed if isinstance(changed, str) else "rewrite refused")

@@ -159,7 +159,7 @@ class NatXmit(Transmitter):
         changed = run_app(cp, pkt, outgoing=False)
         if isinstance(changed, str):
             return Stolen(changed)
-        packet = dnat(changed, self.real, dec_ttl=not route.local)
+        packet = dnat(changed[0], self.real, dec_ttl=not route.local, changed=changed[1])
         if packet is None:
             return Stolen("rewrite refused")
         return Prepared(Verdict.ACCEPT, "local", packet) if route.local else Prepared(Verdict.STOLEN, "forwarded", packet, route)
@@ -177,18 +177,17 @@ def local_refused(cp: Conn, pkt: Packet, hook: Hook) -> str:
     return ""
 
 
-def run_app(cp: Conn, pkt: Packet, outgoing: bool) -> Packet | str:
-    """Run a connection's helper on a packet: the packet to go on with, or why it is refused (source: ip_vs_app.c, ip_vs_app_pkt_in, _out)."""
+def run_app(cp: Conn, pkt: Packet, outgoing: bool) -> tuple[Packet, bool] | str:
+    """Run a connection's helper: the packet to go on with and whether its checksum is stale, or why it is refused.
+
+    source: ip_vs_app.c, ip_vs_app_pkt_in, ip_vs_app_pkt_out; tcp_snat_handler, tcp_dnat_handler
+    """
     if not pkt.plain and dnat(pkt, cp.real) is None:
         return "rewrite refused"
     if not csum_check(pkt):
         return "checksum"
-    app = cp.app
-    result, changed = app.packet_out(cp, pkt) if outgoing else app.packet_in(cp, pkt)
-    if not result:
-        return "app refused"
-    assert isinstance(changed, Packet)
-    return changed
+    result, changed = cp.app.packet_out(cp, pkt) if outgoing else cp.app.packet_in(cp, pkt)
+    return (changed, result == 2) if result else "app refused"
 
 
 class TunnelXmit(Transmitter):
