@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
+from ipvs_model.apps import Ftp
 from ipvs_model.flags import AF_INET, AF_INET6, IP_VS_CONN_F_NFCT, IPPROTO_UDP, PKT_NOT_TO_HOST, PKT_ROUTE_LOCAL, Hook, Verdict
 from ipvs_model.ipvs import IPVS, Environment
 from ipvs_model.packet import Packet
@@ -302,7 +303,7 @@ def trace_machine(start_jiffies: int, *, hz: int = 250, estimation: bool = False
     for prefix in TRACE_LOCAL:
         routing.add_local(prefix)
     interfaces = {name: device.mtu for name, device in routing.devices.items()}
-    ipvs = IPVS(Environment(hz=hz, start_jiffies=start_jiffies, routing=routing, interfaces=interfaces))
+    ipvs = IPVS(Environment(hz=hz, start_jiffies=start_jiffies, routing=routing, interfaces=interfaces), plugins=[Ftp])
     if not estimation:
         ipvs.sysctl_write("run_estimation", 0)
     return Host(ipvs, routing, multiport=False)
