@@ -11,6 +11,7 @@ import dpkt
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.tools.captures import T0, block, enhanced, interface, pcap, section
 
 from ipvs_model.tools.link import LINK_TYPES, complete_checksum, is_partial_checksum
 from ipvs_model.tools.pcap import Capture, CaptureError, CaptureWriter
@@ -18,34 +19,6 @@ from ipvs_model.tools.pcap import Capture, CaptureError, CaptureWriter
 SYN = bytes.fromhex("450000280001000040067cc6cb007107c0000201" "9c400050000000010000000050022000f5470000")
 SYN6 = bytes.fromhex("6000000000140640") + bytes(15) + b"\1" + bytes(15) + b"\2" + SYN[20:]
 ETHER = bytes(12)
-T0 = 1_700_000_000
-
-
-def pcap(*frames: bytes, link_type: int = 1, order: str = "<", magic: int = 0xA1B2C3D4, cut: int | None = None, step: int = 1, snaplen: int = 65535) -> bytes:
-    """A pcap file; frame n was taken at T0 seconds + n·step units of its fraction. `cut`: captured bytes of each frame."""
-    out = pack(order + "IHHiIII", magic, 2, 4, 0, 0, snaplen, link_type)
-    for n, frame in enumerate(frames):
-        kept = frame[:cut]
-        out += pack(order + "IIII", T0, n * step, len(kept), len(frame)) + kept
-    return out
-
-
-def block(kind: int, body: bytes, order: str = "<") -> bytes:
-    body += bytes(-len(body) % 4)
-    return pack(order + "II", kind, len(body) + 12) + body + pack(order + "I", len(body) + 12)
-
-
-def section(order: str = "<") -> bytes:
-    return block(0x0A0D0D0A, pack(order + "IHHq", 0x1A2B3C4D, 1, 0, -1), order)
-
-
-def interface(link_type: int, options: bytes = b"", order: str = "<", snaplen: int = 0) -> bytes:
-    return block(1, pack(order + "HHI", link_type, 0, snaplen) + options, order)
-
-
-def enhanced(interface_number: int, stamp: int, frame: bytes, order: str = "<", wire: int | None = None) -> bytes:
-    body = pack(order + "IIIII", interface_number, stamp >> 32, stamp & 0xFFFFFFFF, len(frame), len(frame) if wire is None else wire)
-    return block(6, body + frame, order)
 
 
 @pytest.fixture
@@ -173,7 +146,8 @@ def test_pcapng_packet_that_does_not_fit_its_block(read):
     bad = block(6, pack("<IIIII", 0, 0, 1, 4000, 4000) + SYN)
     packets, capture = read(section() + interface(101) + bad + block(6, bytes(4)) + enhanced(0, 2, SYN))
     assert [packet.record for packet in packets] == [3]
-    assert [problem.text for problem in capture.problems] == ["it claims 4000 captured bytes, its block has room for 40", "the packet block is too short (16 bytes)"]
+    too_much, too_short = "it claims 4000 captured bytes, its block has room for 40", "the packet block is too short (16 bytes)"
+    assert [problem.text for problem in capture.problems] == [too_much, too_short]
 
 
 def test_pcapng_block_of_impossible_length_ends_the_reading(read):
@@ -225,7 +199,10 @@ def test_record_of_impossible_size_ends_the_reading(read):
     assert str(capture.problems[0]).startswith("record 2 at byte 80: it claims 2147483647 captured bytes")
 
 
-@pytest.mark.parametrize("content,words", [(b"", "empty"), (b"GET / HTTP", "neither pcap nor pcapng (it begins with 47 45 54 20)"), (pcap()[:20], "cut after 20 of 24 bytes")])
+@pytest.mark.parametrize(
+    "content,words",
+    [(b"", "empty"), (b"GET / HTTP", "neither pcap nor pcapng (it begins with 47 45 54 20)"), (pcap()[:20], "cut after 20 of 24 bytes")],
+)
 def test_files_that_are_no_captures_are_refused(read, content, words):
     with pytest.raises(CaptureError) as refused:
         read(content)

@@ -1,0 +1,147 @@
+"""`ipvs-model replay`: what IPVS would have done with a capture."""
+
+import json
+import sys
+from contextlib import ExitStack
+from pathlib import Path
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from ipvs_model.errors import IPVSError
+from ipvs_model.tools.pcap import Capture, CaptureError, CaptureWriter
+from ipvs_model.tools.replay import ANSWERS, Mark, Replay, RulesError
+from ipvs_model.tools.report import WENT, html_report, summary
+from ipvs_model.tools.result import Result
+
+INCOMPLETE = 3
+SHOWN_PROBLEMS = 20
+
+
+def _pairs(context: click.Context, option: click.Parameter, values: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
+    for value in values:
+        if "=" not in value:
+            raise click.BadParameter(f"{value!r}: write NAME=VALUE", context, option)
+    return tuple((name, text) for name, _, text in (value.partition("=") for value in values))
+
+
+def _marks(context: click.Context, option: click.Parameter, values: tuple[str, ...]) -> tuple[Mark, ...]:
+    try:
+        return tuple(map(Mark.parse, values))
+    except ValueError as wrong:
+        raise click.BadParameter(str(wrong), context, option) from wrong
+
+
+@click.command()
+@click.argument("capture", type=click.Path(exists=True, dir_okay=False, allow_dash=True))
+@click.option("--rules", required=True, type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Rules as ipvsadm -S writes them, # for comments.")
+@click.option("--sysctl", "sysctls", callback=_pairs, multiple=True, metavar="NAME=VALUE", help="Set net.ipv4.vs.NAME first; repeatable.")
+@click.option("--scheduler", metavar="NAME", help="What if every service used this scheduler?")
+@click.option("--mark", "marks", callback=_marks, multiple=True, metavar="MARK=PROTO:ADDR[:PORT]", help="Packets that the firewall would mark; repeatable.")
+@click.option("--answers", type=click.Choice(ANSWERS), default="nat", show_default=True, help="Answers to feed; all: direct routing and tunnels, too.")
+@click.option("--mtu", type=click.IntRange(576, 65535), default=1500, show_default=True, help="MTU of all routes; larger packets are taken for aggregates.")
+@click.option("--write", type=click.Path(dir_okay=False, path_type=Path), metavar="OUT.pcap", help="Write the packets that left the director.")
+@click.option("--report", type=click.Path(dir_okay=False, path_type=Path), metavar="OUT.html", help="Write a page with tables and pictures.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of tables.")
+def command(
+    capture: str,
+    rules: Path,
+    sysctls: tuple[tuple[str, str], ...],
+    scheduler: str | None,
+    marks: tuple[Mark, ...],
+    answers: str,
+    mtu: int,
+    write: Path | None,
+    report: Path | None,
+    as_json: bool,
+) -> None:
+    """Play CAPTURE (pcap or pcapng, gzip or not; - reads a pipe), taken in front of a virtual address, through IPVS with the given rules.
+
+    Exit status: 0 all was read; 3 the capture could be read only in part (what and where is printed); 2 wrong usage, or a file that cannot be read.
+    """
+    try:
+        replay = Replay(rules.read_text(), sysctls=sysctls, scheduler=scheduler, marks=marks, answers=answers, mtu=mtu)
+    except (RulesError, UnicodeDecodeError) as wrong:
+        raise click.UsageError(f"{rules}: {wrong}") from wrong
+    except IPVSError as refused:
+        raise click.UsageError(f"--sysctl or --scheduler refused: {refused.strerror or refused}") from refused
+    try:
+        result = play(capture, replay, write)
+    except (CaptureError, OSError) as wrong:
+        raise click.UsageError(str(wrong)) from wrong
+    if report is not None:
+        report.write_text(html_report(result), encoding="utf-8")
+    if as_json:
+        click.echo(json.dumps(result.as_json(), indent=2))
+    else:
+        show(result)
+        for path in filter(None, (write, report)):
+            click.echo(f"written: {path}")
+    if result.problems:
+        click.echo(f"{capture}: {len(result.problems)} records could not be read or understood; the rest was replayed", err=True)
+        sys.exit(INCOMPLETE)
+
+
+def play(path: str, replay: Replay, write: Path | None = None) -> Result:
+    """Feed a whole capture, with a progress bar when somebody watches."""
+    with ExitStack() as stack:
+        capture = stack.enter_context(Capture(path))
+        writer = stack.enter_context(CaptureWriter(write)) if write is not None else None
+        columns = (TextColumn("replaying"), BarColumn(), TextColumn("{task.fields[packets]} packets"), TimeRemainingColumn())
+        progress = stack.enter_context(Progress(*columns, console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()))
+        task = progress.add_task("", total=1.0, packets=0)
+        for captured in capture:
+            for packet in replay.feed(captured):
+                if writer is not None:  # an ICMP error of the director is whole, whatever was cut off the packet that it answers
+                    writer.write(captured.time, packet.raw, captured.missing if packet.length >= len(captured.data) else 0)
+            if not captured.record & 1023:
+                progress.update(task, completed=capture.fraction, packets=captured.record)
+        return replay.result(capture)
+
+
+def show(result: Result) -> None:
+    """Print the listing and the tables."""
+    console = Console(width=None if sys.stdout.isatty() else 150, highlight=False)
+
+    def table(title: str, text: str, numbers: str) -> Table:
+        made = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
+        for head in text.split(","):
+            made.add_column(head)
+        for head in numbers.split(","):
+            made.add_column(head, justify="right")
+        return made
+
+    console.print(summary(result), markup=False, soft_wrap=True)
+    for note in result.notes:
+        console.print(f"note: {note}", markup=False, soft_wrap=True)
+    console.print()
+    console.print(result.listing.rstrip(), markup=False, soft_wrap=True)
+    console.print()
+    servers = table("Servers", "service,server,method", "weight,conns,share,pkts in,pkts out,bytes in,bytes out,lost,active,inactive")
+    for row in result.servers:
+        counts = (row.inpkts, row.outpkts, row.inbytes, row.outbytes, row.lost, row.active, row.inactive)
+        servers.add_row(row.service, row.server, row.method, *map(str, (row.weight, row.connections)), f"{row.share:.1%}", *map(str, counts))
+    console.print(servers)
+    console.print()
+    fates = table("What became of the packets", "packet,why,verdict,went", "packets,first record")
+    for fate in result.outcomes:
+        style = "red" if fate.lost else None
+        fates.add_row(fate.what, fate.text, fate.verdict, WENT[fate.went], str(fate.packets), str(fate.first_record), style=style)
+    console.print(fates)
+    if result.left_out or result.passed_over:
+        console.print()
+        out = table("Not fed to IPVS", "why", "packets,first record")
+        for left in result.left_out:
+            out.add_row(left.why, str(left.packets), str(left.first_record))
+        for what, count in result.passed_over.items():
+            out.add_row(f"frames without IP: {what}", str(count), "")
+        console.print(out)
+    if result.problems:
+        console.print()
+        console.print(f"Not readable: {len(result.problems)}", markup=False)
+        for problem in result.problems[:SHOWN_PROBLEMS]:
+            console.print(f"  {problem}", markup=False, soft_wrap=True)
+        if len(result.problems) > SHOWN_PROBLEMS:
+            console.print(f"  and {len(result.problems) - SHOWN_PROBLEMS} more (--json lists all)", markup=False)
