@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import errno
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 from tests.apps.lab import Lab
 
 from ipvs_model.apps import App, AppRegistry, Ftp, HookResult, incarnations
-from ipvs_model.apps.base import FIELDS
+from ipvs_model.apps.base import FIELDS, check
 from ipvs_model.conn import Conn, ConnParam, Seq, new_conn
 from ipvs_model.errors import IPVSError
 from ipvs_model.fields import names
@@ -274,3 +275,33 @@ def test_the_checksum_does_not_follow_the_numbers(served: Lab) -> None:
 
 def test_fields_name_the_members_of_the_kernel() -> None:
     assert {"usecnt", "pkt_out", "timeout_table", "bind_conn"} <= names(FIELDS)
+
+
+# --- invariants and copies ----------------------------------------------------------------------------------------------
+
+
+def test_invariants_hold_and_notice(served: Lab) -> None:
+    check(served.ns)
+    inc = served.ns.protocols[6].apps[7]
+    inc.usecnt += 1
+    with pytest.raises(AssertionError, match="another number of entries"):
+        check(served.ns)
+    del served.ns.protocols[6].apps[7]
+    with pytest.raises(AssertionError, match="appcnt of TCP is 1"):
+        check(served.ns)
+    served.ns.protocols[6].appcnt = 0
+    with pytest.raises(AssertionError, match="that is gone"):
+        check(served.ns)
+    inc.port = 8
+    served.ns.protocols[6].apps[7] = inc
+    served.ns.protocols[6].appcnt = 1
+    with pytest.raises(AssertionError, match="another port"):
+        check(served.ns)
+
+
+def test_a_copy_goes_its_own_way(served: Lab, echo: Echo) -> None:
+    twin = copy.deepcopy(served)
+    twin.client(Packet.tcp("172.16.0.5:3001", VIP))
+    assert (listing(served.apps), listing(twin.apps)) == ([(7, 1, "echo")], [(7, 2, "echo")])
+    assert len(echo.seen) == 2
+    check(twin.ns)

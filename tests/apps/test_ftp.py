@@ -8,6 +8,7 @@ import pytest
 from tests.apps.lab import Lab
 
 from ipvs_model.apps import Ftp
+from ipvs_model.apps.base import check
 from ipvs_model.apps.ftp_text import FtpMode
 from ipvs_model.flags import (
     IP_VS_CONN_F_HASHED,
@@ -97,6 +98,7 @@ def test_worked_example(control: Session) -> None:
     assert sent(out) == (5062, 1001, b"229 Entering Extended Passive Mode (|||50001|)\r\n")
     assert control.cp.dest.stats.outbytes - before == 40 + len(b"229 Entering Extended Passive Mode (|||50001|)\r\n"), "the rewritten length counts"
     assert control.data()[0] == "172.16.0.5:0 -> 192.168.100.1:50001 -> 10.1.0.12:50001 LISTEN"
+    check(lab.ns)
 
 
 # --- data connections ---------------------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ source: ip_vs_app.c, include/net/ip_vs.h
 from __future__ import annotations
 
 import errno
+from collections import Counter
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -294,3 +295,14 @@ class AppRegistry:
 def incarnations(ns: Netns) -> list[Incarnation]:
     """All incarnations in the order of /proc/net/ip_vs_app: newest application first, in it newest incarnation first."""
     return sorted((inc for pd in ns.protocols.values() for inc in pd.apps.values()), key=lambda inc: inc.order, reverse=True)
+
+
+def check(ns: Netns) -> None:
+    """What must hold: ``appcnt`` counts the ports, ``usecnt`` the entries bound; raises AssertionError naming what is wrong. O(entries)."""
+    bound = Counter(id(cp.app) for cp in ns.conns if cp.app is not None)
+    for pd in ns.protocols.values():
+        assert pd.appcnt == len(pd.apps), f"appcnt of {pd.pp.name} is {pd.appcnt}, there are {len(pd.apps)} incarnations"
+        for port, inc in pd.apps.items():
+            assert (inc.protocol, inc.port) == (pd.pp.protocol, port), f"{inc!r} stands under another port"
+            assert inc.usecnt == bound.pop(id(inc), 0), f"{inc!r} is used by another number of entries"
+    assert not bound, "an entry is bound to an application that is gone"
