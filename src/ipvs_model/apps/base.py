@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import errno
 from collections import Counter
-from collections.abc import Iterable
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from ipvs_model.apps.seq import after, vs_fix_ack_seq, vs_fix_seq, vs_seq_update
@@ -196,12 +195,10 @@ def ct_seq_adjust(cp: Conn, pkt: Packet, outgoing: bool) -> tuple[int, Packet]:
 class AppRegistry:
     """The applications of a namespace, newest first."""
 
-    def __init__(self, ns: Netns, apps: Iterable[App | type[App]] = ()) -> None:
+    def __init__(self, ns: Netns) -> None:
         self.ns = ns
         self.applications: list[Application] = []
         self._registered = 0
-        for app in apps:
-            self.register(app)
 
     def register(self, app: App | type[App]) -> Application:
         """Load a helper, a class or an object: one incarnation for each of its ports, in order. All or nothing.
