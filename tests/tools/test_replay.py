@@ -8,8 +8,8 @@ import pytest
 from click.testing import CliRunner
 from tests.tools.captures import T0, pcap
 
-from ipvs_model import Packet
 from ipvs_model.errors import IPVSError
+from ipvs_model.packet import Packet
 from ipvs_model.tools.commands.replay import command, play
 from ipvs_model.tools.link import is_partial_checksum
 from ipvs_model.tools.pcap import Capture, CapturedPacket

@@ -110,8 +110,7 @@ def _picture(rows: Sequence[ServerRow], samples: Sequence[Sequence[Sample]], res
             given.step(seconds, [sample.conns for sample in series], where="post", color=colour, label=name)
             held.step(seconds, [sample.active for sample in series], where="post", color=colour)
             held.step(seconds, [sample.inactive for sample in series], where="post", color=colour, linestyle=":")
-            steps = [max(after - before, 1e-9) for before, after in pairwise(seconds)]
-            moved = [(after.bytes - before.bytes) / step / 1000 for (before, after), step in zip(pairwise(series), steps, strict=True)]
+            moved = [(after.bytes - before.bytes) / result.step / 1000 for before, after in pairwise(series)]
             rate.step(seconds, [*moved, moved[-1] if moved else 0.0], where="post", color=colour)
         weights = sum(row.weight for row in rows)
         places = range(len(rows))
@@ -132,6 +131,6 @@ def _picture(rows: Sequence[ServerRow], samples: Sequence[Sequence[Sample]], res
         share.set(title="share of the connections; the mark is the weight's share", xlabel="%")
         given.legend(fontsize=8, frameon=False)
         buffer = io.StringIO()
-        figure.savefig(buffer, format="svg", metadata={"Date": None})
+        figure.savefig(buffer, format="svg", metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
     text = buffer.getvalue()
     return text[text.index("<svg") :]
