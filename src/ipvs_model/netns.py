@@ -128,6 +128,7 @@ class Netns:
         self.defrag6 = False  #: IPv6 reassembly was switched on
         self.tot_stats = Stats()
         self.estimator = Estimator(self.clock)
+        self.estimator.start(self.tot_stats)
         self.protocols: dict[int, ProtoData] = {}
 
         # counters that gate lookups
