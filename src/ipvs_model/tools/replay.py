@@ -176,9 +176,10 @@ class Replay:
         self._table: ConnTable = self.ipvs.ns.conns
         self.marks = tuple(marks)
         self.answers = answers
-        self.services: list[Service] = self.ipvs.services
+        self.services: list[Service] = sorted(self.ipvs.services, key=lambda svc: (svc.fwmark, svc.protocol, svc.af, svc.addr, svc.port))
+        self.servers = [(svc, dest) for svc in self.services for dest in sorted(svc.destinations, key=lambda dest: (dest.af, dest.addr, dest.port))]
         self.routing.addresses |= {(svc.af, svc.addr) for svc in self.services if not svc.fwmark} | {(mark.af, mark.addr) for mark in self.marks}
-        self.timeline = Timeline(self.ipvs.clock, [dest for svc in self.services for dest in svc.destinations])
+        self.timeline = Timeline(self.ipvs.clock, [dest for _, dest in self.servers])
         self.first_time: int | None = None
         self.last_time = 0
         self.client_packets = self.answers_fed = self.emitted = 0
@@ -309,7 +310,7 @@ class Replay:
             emitted=self.emitted,
             outcomes=tuple(OutcomeRow(count, what, verdict, reason, REASONS[reason], went, first) for (what, verdict, reason, went), (count, first) in fates),
             left_out=tuple(LeftOut(count, why, first) for why, (count, first) in sorted(self._left_out.items(), key=lambda item: -item[1][0])),
-            servers=tuple(self._row(svc, dest) for svc in self.services for dest in svc.destinations),
+            servers=tuple(self._row(svc, dest) for svc, dest in self.servers),
             notes=tuple(self._remarks()),
             step=self.timeline.step / self.ipvs.clock.hz,
             timeline=(*self.timeline.samples, self.timeline.now()),
