@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable, Iterator, Sequence
-from typing import Final
+from typing import Any, Final
 
 from ipvs_model.apps import incarnations
 from ipvs_model.conn import Conn
@@ -93,7 +93,7 @@ def ip_vs(ns: Netns) -> Iterator[str]:
         yield from map(dest_line, svc.destinations)
 
 
-def conn_values(cp: Conn) -> dict[str, object]:
+def conn_values(cp: Conn) -> dict[str, Any]:
     """The columns that both connection files have."""
     clock = cp.ipvs.clock
     return {
