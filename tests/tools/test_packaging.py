@@ -27,7 +27,8 @@ assert third <= {{"ipvs_model", "attr", "attrs", "sortedcontainers"}}, third
 """
 
 CONSUMER = """
-from ipvs_model import IPVS, Packet, Scheduler, Verdict
+from ipvs_model import IPVS, Dest, Packet, Scheduler, Service, Verdict
+from ipvs_model.packet import IpHdr
 
 ipvs = IPVS()
 web = ipvs.add_service("tcp", "192.0.2.1:80", scheduler="wlc")
@@ -35,17 +36,21 @@ ipvs.add_dest(web, "10.1.0.11:8080", forward="masq", weight=3)
 syn: Packet = Packet.tcp("203.0.113.7:40000", "192.0.2.1:80", "S")
 out = ipvs.receive(syn)
 verdict: Verdict = out.verdict
-reason: str = out.reason
+reason: str = out.reason.code
 raw: list[bytes] = [packet.raw for packet in out.emitted]
 fired: int = ipvs.clock.advance(seconds=63)
 twin: IPVS = ipvs.fork()
 
 
-class Mine(Scheduler):
-    name = "mine"
+class Newest(Scheduler):
+    name = "newest"
+
+    def schedule(self, svc: Service, pkt: Packet, iph: IpHdr) -> Dest | None:
+        return svc.destinations[0] if svc.destinations else None
 
 
-print(verdict, reason, raw, fired, twin, Mine)
+mine = IPVS(plugins=[Newest])
+print(verdict, reason, raw, fired, twin, mine)
 """
 
 

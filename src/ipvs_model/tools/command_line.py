@@ -1,19 +1,21 @@
 """`ipvs-model`: the command line. Each command is a module in `tools/commands` with a click command called `command`, imported when it is asked for."""
 
+from __future__ import annotations
+
 import sys
 from importlib import import_module
 from pkgutil import iter_modules
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-MISSING: Final = "ipvs-model: {} is not installed; the command line needs: pip install 'ipvs_model[cli]'"
+if TYPE_CHECKING:
+    import click
+
+MISSING: Final = "{} is not installed; the command line needs: pip install 'ipvs_model[cli]'"
 
 
-def main() -> None:
-    """Entry point of the script; without the extra `cli` it says what to install."""
-    try:
-        import click
-    except ModuleNotFoundError as absent:
-        sys.exit(MISSING.format(absent.name))
+def group() -> click.Group:
+    """The command with all its subcommands. Raises ModuleNotFoundError without the extra `cli`."""
+    import click
 
     from ipvs_model.tools import commands
 
@@ -27,7 +29,7 @@ def main() -> None:
             try:
                 found = import_module(f"{commands.__name__}.{name}").command
             except ModuleNotFoundError as absent:
-                if absent.name is not None and absent.name.startswith("ipvs_model"):
+                if (absent.name or "").startswith("ipvs_model"):
                     raise
                 raise click.ClickException(MISSING.format(absent.name)) from absent
             assert isinstance(found, click.Command)
@@ -38,7 +40,18 @@ def main() -> None:
     def ipvs_model() -> None:
         """Linux IPVS (ip_vs of Linux 6.12) as a model: no kernel, no root, a virtual clock."""
 
-    ipvs_model(prog_name="ipvs-model")
+    return ipvs_model
+
+
+def main() -> None:
+    """Entry point of the script; without the extra `cli` it says what to install."""
+    try:
+        commands = group()
+    except ModuleNotFoundError as absent:
+        if (absent.name or "").startswith("ipvs_model"):
+            raise
+        sys.exit("ipvs-model: " + MISSING.format(absent.name))
+    commands(prog_name="ipvs-model")
 
 
 if __name__ == "__main__":
