@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import itertools
+from unittest.mock import patch
 
 import pytest
 from tests.schedulers.bench import Bench, pool, state
+
+from ipvs_model.schedulers import cache
 
 both = pytest.mark.parametrize("scheduler", ["lblc", "lblcr"])
 
@@ -73,3 +76,20 @@ def test_lblcr_set_grows_under_load_and_shrinks_in_peace() -> None:
     bench.advance(1)
     bench.choices(1)
     assert state(bench.svc)["cache"][0]["set"] == ["10.0.0.1:80"]
+
+
+@both
+def test_partial_check_stops_when_its_goal_is_reached(scheduler: str) -> None:
+    """With room for 6 entries: 9 of them make a goal of 3, not 4, for it is at most half of the room."""
+    bench = pool(scheduler, 1)
+    table = bench.svc.sched_data
+    addresses = {table.bucket_of(0x0A080000 + number): 0x0A080000 + number for number in range(12)}
+    for address in list(addresses.values())[:9]:
+        bench.ask(bench.header(daddr=address))
+    before = list(table.buckets)
+    assert table.entries == len(before) == 9
+    bench.advance(360 * 250)
+    with patch.object(cache, "MAX_SIZE", 6):
+        table.fire()
+    assert table.entries == 6
+    assert table.rover == sorted(before)[2]

@@ -6,6 +6,7 @@ import copy
 import pickle
 from collections import Counter
 from fractions import Fraction
+from itertools import product
 from math import gcd
 from typing import Any
 from unittest.mock import patch
@@ -92,7 +93,7 @@ program = st.lists(
     st.one_of(
         st.tuples(st.just("ask"), st.just(0), st.just(0)),
         st.tuples(st.just("edit"), st.integers(1, 6), st.sampled_from([0, 1, 2, 3, 4, 6, 30, 61, 100])),
-        st.tuples(st.just("overload"), st.integers(1, 6), st.integers(0, 1)),
+        st.tuples(st.just("overload"), st.integers(1, 6), st.just(0)),
         st.tuples(st.just("toggle"), st.integers(1, 6), st.sampled_from([0, 1, 2, 5, 10])),
     ),
     max_size=40,
@@ -100,7 +101,7 @@ program = st.lists(
 
 
 def run_step(bench: Bench, op: str, number: int, value: int) -> None:
-    """Edit, overload, delete or add one of the destinations .1 to .6."""
+    """Edit, delete or add one of the destinations .1 to .6, or flip its OVERLOAD."""
     name = f"10.0.0.{number}:80"
     dest = bench.known.get(name)
     if op == "toggle":
@@ -112,7 +113,7 @@ def run_step(bench: Bench, op: str, number: int, value: int) -> None:
         if op == "edit":
             bench.edit(name, value)
         elif op == "overload":
-            bench.overload(name, bool(value))
+            bench.overload(name, not dest.overloaded)
 
 
 @given(weights, program)
@@ -123,6 +124,20 @@ def test_wrr_shortcut_changes_nothing(pool_weights: list[int], steps: list[tuple
         run_step(bench, op, number, value)
         expected = naive_wrr(bench.svc.destinations, (mark.cursor.dest, mark.cw, mark.mw, mark.di))
         assert (bench.ask(), mark.cursor.dest, mark.cw) == expected
+
+
+def test_wrr_shortcut_changes_nothing_in_any_small_pool() -> None:
+    """All pools of three with weights 0 to 4, all sets of them overloaded after two choices."""
+    for pool_weights in product(range(5), repeat=3):
+        for flags in product((False, True), repeat=3):
+            bench = pool("wrr", *pool_weights)
+            mark = bench.svc.sched_data
+            bench.choices(2)
+            for number, flag in enumerate(flags, 1):
+                bench.overload(f"10.0.0.{number}:80", flag)
+            for _ in range(6):
+                expected = naive_wrr(bench.svc.destinations, (mark.cursor.dest, mark.cw, mark.mw, mark.di))
+                assert (bench.ask(), mark.cursor.dest, mark.cw) == expected
 
 
 def test_wrr_with_huge_coprime_weights_answers_at_once() -> None:
