@@ -156,7 +156,8 @@ def _create(ns: Netns, param: ConnParam, record: SyncRecord, flags: int) -> Conn
 def _state(ns: Netns, record: SyncRecord) -> State:
     if record.is_template:
         return TEMPLATE_ASSURED if record.state else TEMPLATE_NONE
-    return ns.protocols[record.protocol].states[record.state]
+    states = ns.protocols[record.protocol].states
+    return states[record.state] if states else TEMPLATE_NONE  # AH and ESP have no state machine
 
 
 def _timeout(ns: Netns, record: SyncRecord) -> int:
