@@ -10,8 +10,9 @@ from tests.tools.captures import T0, pcap
 
 from ipvs_model.errors import IPVSError
 from ipvs_model.packet import Packet
+from ipvs_model.packet.fragment import fragment
 from ipvs_model.tools.commands.replay import command, play
-from ipvs_model.tools.link import is_partial_checksum
+from ipvs_model.tools.link import complete_checksum, is_partial_checksum
 from ipvs_model.tools.pcap import Capture, CapturedPacket
 from ipvs_model.tools.replay import Mark, Replay, RulesError
 
@@ -78,6 +79,27 @@ def test_quoting_icmp_errors_of_the_server_are_answers_too():
     replay.feed(at(0, query))
     left = replay.feed(at(1, Packet.icmp("192.0.2.1", "203.0.113.7", 3, 3, payload=query.raw)))
     assert left[0].raw[28 + 16 : 28 + 20] == query.raw[16:20] and left[0].saddr == query.daddr
+
+
+def test_fragmented_queries_and_answers_go_through_in_pieces():
+    replay = Replay("-A -u 192.0.2.1:53 -s rr\n-a -u 192.0.2.1:53 -r 10.1.0.11:5300 -m\n")
+    query = Packet.udp("203.0.113.7:40000", "192.0.2.1:53", payload=bytes(2000), id=7)
+    answer = Packet.udp("192.0.2.1:53", "203.0.113.7:40000", payload=bytes(3000), id=8)
+    left = [replay.feed(at(n, piece)) for n, piece in enumerate(fragment(query, 1500))]
+    assert [len(packets) for packets in left] == [0, 2]
+    assert Packet.parse(left[1][0].raw).dst == replay.servers[0][1].addr << 16 | 5300
+    left = [replay.feed(at(2 + n, piece)) for n, piece in enumerate(fragment(answer, 1500))]
+    assert [len(packets) for packets in left] == [0, 0, 3]
+    assert left[2][0].src == answer.src and replay.client_packets == 1 and replay.answers_fed == 1
+    assert replay.result(FakeCapture()).lost == 0
+
+
+def test_ipv6_goes_through_both_ways():
+    client, vip, server = "[2001:db8:9::7]:40000", "[2001:db8::1]:80", "[2001:db8:1::11]:8080"
+    replay = Replay(f"-A -t {vip} -s rr\n-a -t {vip} -r {server} -m\n")
+    assert ends(replay.feed(at(0, tcp(client, vip, "S")))) == [(client, server)]
+    answer = tcp(vip, client, "SA", ttl=64)
+    assert [packet.raw for packet in replay.feed(at(1, answer))] == [tcp(vip, client, "SA", ttl=63).raw]
 
 
 def test_icmp_echo_to_the_virtual_address_does_not_reach_a_server():
@@ -222,6 +244,17 @@ def test_example_timeline_ends_in_the_final_counters(example):
     assert [sample.conns for sample in example.timeline[-1]] == [row.connections for row in example.servers]
     for earlier, later in zip(example.timeline, example.timeline[1:], strict=False):
         assert all(a.conns <= b.conns and a.bytes <= b.bytes for a, b in zip(earlier, later, strict=True))
+
+
+def test_offloaded_example_leaves_with_right_checksums():
+    replay = Replay((EXAMPLES / "web-and-dns.rules").read_text())
+    with Capture(EXAMPLES / "web-and-dns-offloaded.pcap.gz") as capture:
+        for captured in capture:
+            for packet in replay.feed(captured):
+                assert complete_checksum(packet.raw, packet.proto, packet.l4) == packet.raw, captured
+        result = replay.result(capture)
+    assert (result.records, result.lost) == (2977, 1)
+    assert [note.split(" ", 1)[0] for note in result.notes] == ["2970", "99"]
 
 
 # --- the command ------------------------------------------------------------------------------------------------------

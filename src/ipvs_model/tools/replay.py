@@ -36,6 +36,8 @@ from ipvs_model.flags import (
 from ipvs_model.ipvs import IPVS
 from ipvs_model.netns import Environment
 from ipvs_model.packet import Packet
+from ipvs_model.packet.fragment import fragment
+from ipvs_model.packet.reassembly import Reassembler
 from ipvs_model.packet.rewrite import dec_ttl, nat_icmp, snat
 from ipvs_model.packet.view import IpHdr, fill_iph_at
 from ipvs_model.routing import DefaultRouting, Route
@@ -57,6 +59,7 @@ ANSWER: Final = "answer"
 NO_CONNECTION: Final = "answer of a connection that the model does not have"
 STRAIGHT_BACK: Final = "answer that does not pass the director (direct routing, tunnel)"
 OWN_ANSWER: Final = "answer of a server on the director itself"
+PIECE: Final = "piece of a fragmented packet (the whole is fed with its last piece)"
 UNWANTED: Final = "answer (switched off)"
 ELSEWHERE: Final = "neither to nor from a virtual address"
 
@@ -183,6 +186,7 @@ class Replay:
         self.first_time: int | None = None
         self.last_time = 0
         self.client_packets = self.answers_fed = self.emitted = 0
+        self._pieces = Reassembler(30 * self.ipvs.clock.hz)
         self._fates: dict[tuple[str, str, str, str], list[int]] = {}
         self._left_out: dict[str, list[int]] = {}
         self._lost: Counter[int] = Counter()
@@ -194,12 +198,18 @@ class Replay:
         """Play one packet of the capture; what leaves the director."""
         self._let_time_pass(captured.time)
         packet = self._complete(captured)
-        packet.mark = next((mark.value for mark in self.marks if mark.matches(packet)), 0)
-        if packet.mark or (packet.af, packet.dst >> 16) in self.routing.addresses:
+        to_us = (packet.af, packet.dst >> 16) in self.routing.addresses
+        if to_us or (packet.af, packet.src >> 16) in self.routing.addresses:
+            if packet.frag:  # the host puts datagrams together before it delivers them; of an answer, only the first piece has ports
+                whole = self._pieces.add(packet, self.ipvs.clock.now)
+                if whole is None:
+                    return self._leave_out(PIECE, captured)
+                packet = whole
+            if not to_us:
+                return self._answer(packet, captured)
+            packet.mark = next((mark.value for mark in self.marks if mark.matches(packet)), 0)
             self.client_packets += 1
             return self._receive(CLIENT, packet, captured)
-        if (packet.af, packet.src >> 16) in self.routing.addresses:
-            return self._answer(packet, captured)
         if len(self._talkers) < TALKERS or (packet.af, packet.proto, packet.dst) in self._talkers:
             self._talkers[packet.af, packet.proto, packet.dst] += 1
         return self._leave_out(ELSEWHERE, captured)
@@ -230,7 +240,7 @@ class Replay:
 
     def _receive(self, what: str, packet: Packet, captured: CapturedPacket) -> list[Packet]:
         cp = self._entry(packet.af, packet.proto, packet.src, packet.dst) if what == CLIENT else None
-        self.routing.lift_mtu = packet.length > self.routing.mtu and not packet.frag
+        self.routing.lift_mtu = packet.length > self.routing.mtu and not packet.frag and not packet.frag_max_size
         self._notes["aggregate"] += self.routing.lift_mtu
         action = self.ipvs.process(packet, Hook.LOCAL_IN if what == CLIENT else Hook.FORWARD)
         left = action.apply(packet)
@@ -251,6 +261,8 @@ class Replay:
                 self._lost[id(cp.dest)] += 1
         out += [sent.packet for sent in self.ipvs.ns.outbox]
         self.ipvs.ns.outbox.clear()
+        # what was put together on its way through is cut again to leave
+        out = [piece for whole in out for piece in (fragment(whole, self.routing.mtu) if whole.frag_max_size else [whole])]
         self.emitted += len(out)
         return out
 
