@@ -308,7 +308,7 @@ def test_command_on_a_cut_capture_replays_the_rest_and_says_where(run):
     done = run(pcap(*TALK, link_type=101)[:-5])
     assert done.exit_code == 3
     assert "record 3 at byte 136: the file ends in the middle of it (35 of 40 bytes)" in done.output
-    assert "1 records could not be read" in done.stderr
+    assert "1 of 3 records could not be read" in done.stderr
 
 
 def test_command_on_no_capture_says_so(run):

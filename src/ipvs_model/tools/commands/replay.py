@@ -16,6 +16,7 @@ from ipvs_model.tools.replay import ANSWERS, Mark, Replay, RulesError
 from ipvs_model.tools.report import WENT, html_report, summary
 from ipvs_model.tools.result import Result
 
+UNUSABLE = 2
 INCOMPLETE = 3
 SHOWN_PROBLEMS = 20
 
@@ -32,6 +33,12 @@ def _marks(context: click.Context, option: click.Parameter, values: tuple[str, .
         return tuple(map(Mark.parse, values))
     except ValueError as wrong:
         raise click.BadParameter(str(wrong), context, option) from wrong
+
+
+def _refusal(text: str) -> click.ClickException:
+    refusal = click.ClickException(text)
+    refusal.exit_code = UNUSABLE
+    return refusal
 
 
 @click.command()
@@ -64,13 +71,13 @@ def command(
     try:
         replay = Replay(rules.read_text(), sysctls=sysctls, scheduler=scheduler, marks=marks, answers=answers, mtu=mtu)
     except (RulesError, UnicodeDecodeError) as wrong:
-        raise click.UsageError(f"{rules}: {wrong}") from wrong
+        raise _refusal(f"{rules}: {wrong}") from wrong
     except IPVSError as refused:
-        raise click.UsageError(f"--sysctl or --scheduler refused: {refused.strerror or refused}") from refused
+        raise _refusal(f"--sysctl or --scheduler refused: {refused.strerror or refused}") from refused
     try:
         result = play(capture, replay, write)
     except (CaptureError, OSError) as wrong:
-        raise click.UsageError(str(wrong)) from wrong
+        raise _refusal(str(wrong)) from wrong
     if report is not None:
         report.write_text(html_report(result), encoding="utf-8")
     if as_json:
@@ -80,7 +87,8 @@ def command(
         for path in filter(None, (write, report)):
             click.echo(f"written: {path}")
     if result.problems:
-        click.echo(f"{capture}: {len(result.problems)} records could not be read or understood; the rest was replayed", err=True)
+        name = "standard input" if capture == "-" else capture
+        click.echo(f"{name}: {len(result.problems)} of {result.records} records could not be read or understood; the rest was replayed", err=True)
         sys.exit(INCOMPLETE)
 
 
