@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
+from ipvs_model.apps.base import check as check_apps
 from ipvs_model.conn import Conn
 from ipvs_model.dest import Dest
 from ipvs_model.flags import (
@@ -33,6 +34,7 @@ def check(ns: Netns, held: tuple[Conn, ...] = ()) -> None:
     check_dests(ns, conns, dests)
     check_services(ns, dests)
     check_timers(ns, conns)
+    check_apps(ns)
 
 
 def all_dests(ns: Netns, conns: list[Conn]) -> Iterator[Dest]:
@@ -139,6 +141,7 @@ def check_services(ns: Netns, dests: list[Dest]) -> None:
         "num_services6": sum(1 for svc in services if svc.af != 2),
         "ftpsvc_counter": sum(1 for svc in services if svc.port == 21),
         "nullsvc_counter": sum(1 for svc in services if svc.port == 0),
+        "conn_out_counter": sum(1 for svc in services if svc.pe is not None and svc.pe.conn_out is not None),
         "mixed_address_family_dests": sum(1 for svc in services for dest in svc.destinations if dest.af != svc.af),
     }
     for name, value in expected.items():

@@ -271,7 +271,7 @@ class IPVS:
         user = self.service_user(service)
         plain = {"scheduler": "sched_name", "engine": "pe_name", "flags": "flags"}
         values: dict[str, Any] = {plain[name]: changes.pop(name) for name in list(changes) if name in plain}
-        bits = values.get("flags", user.flags)
+        bits = values.pop("flags", user.flags)
         if "persistent" in changes:
             seconds = changes.pop("persistent")
             values["timeout"] = seconds or 0
@@ -448,5 +448,5 @@ def _netmask(af: int, value: AddressLike | int | None) -> int:
     """A persistence mask as the kernel keeps it: IPv4 mask, IPv6 prefix length."""
     if value is None:
         return 0xFFFFFFFF if af == AF_INET else 128
-    return parse_addr(value)[1] if isinstance(value, str) else int(value)  # type: ignore[arg-type]
+    return parse_addr(value)[1] if isinstance(value, str) else int(value)
 

@@ -94,7 +94,7 @@ class Estimator:
         self.members: dict[Stats, None] = {}
         self.enabled = False  #: the namespace has had a service
         self.running = False
-        self.est_timer = 0  #: jiffy for which ``est_row`` is due
+        self.est_timer = clock.now  #: jiffy for which ``est_row`` is due; first that of the namespace's start
         self.est_row = 0
         self.add_row = 0
         self.late = 1 if clock.mode == "kernel" else 0  #: a wait of less than 63 jiffies ends this much after its expiry

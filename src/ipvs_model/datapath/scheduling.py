@@ -1,6 +1,6 @@
 """A packet without connection: gates, service, scheduler, persistence, and what happens when nothing can be chosen.
 
-source: ip_vs_core.c, ip_vs_try_to_schedule, ip_vs_schedule, ip_vs_sched_persist, ip_vs_leave, ip_vs_new_conn_out; ip_vs.h, ip_vs_todrop
+source: ip_vs_core.c, ip_vs_try_to_schedule, ip_vs_schedule, ip_vs_sched_persist, ip_vs_leave; ip_vs.h, ip_vs_todrop
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from ipvs_model.conn import Conn, ConnParam, check_template, new_conn
 from ipvs_model.datapath.accounting import conn_stats, in_stats
+from ipvs_model.engines.outgoing import client_network
 from ipvs_model.events import Candidate, Scheduled
 from ipvs_model.flags import (
     AF_INET,
@@ -144,13 +145,6 @@ def schedule(svc: Service, pkt: Packet, iph: IpHdr, hook: Hook) -> Conn | Action
     return cp
 
 
-def client_network(svc: Service, addr: int) -> int:
-    """A client address under the persistence mask of a service."""
-    if svc.af == AF_INET:
-        return addr & svc.netmask
-    return addr >> 128 - svc.netmask << 128 - svc.netmask
-
-
 def sched_persist(svc: Service, pkt: Packet, iph: IpHdr, hook: Hook) -> Conn | Action:
     """A connection controlled by the client's template, which is made where it is missing (source: ip_vs_sched_persist)."""
     ns = svc.ipvs
@@ -229,28 +223,3 @@ def _bypass(svc: Service, pkt: Packet, iph: IpHdr, hook: Hook) -> Action:
         cp.in_pkts += 1
     cp.put()
     return action
-
-
-def new_conn_out(svc: Service, dest: Dest, pkt: Packet, iph: IpHdr, sport: int, dport: int) -> Conn | None:
-    """A connection begun by a real server, for engines that allow it (source: ip_vs_new_conn_out)."""
-    ns = svc.ipvs
-    if svc.fwmark or not svc.port or not sport:
-        return None
-    client, virt = iph.daddr << 16 | dport, svc.endpoint
-    real = iph.saddr << 16 | sport
-    ct: Conn | None = None
-    if svc.flags & IP_VS_SVC_F_PERSISTENT:
-        param = ConnParam(svc.af, iph.protocol, client_network(svc, iph.daddr) << 16, virt)
-        filled = svc.pe.fill_param(param, pkt) if svc.pe is not None and svc.pe.fill_param is not None else param
-        if filled is None:
-            return None
-        ct = ns.conns.ct_in_get(filled)
-        if ct is None or not check_template(ct, dest):
-            ct = new_conn(ns, filled, iph.af, real, IP_VS_CONN_F_TEMPLATE, dest, 0)
-            ct.timeout = svc.timeout
-    cp = new_conn(ns, ConnParam(iph.af, iph.protocol, client, virt), iph.af, real, one_packet(svc, iph), dest, 0)
-    if ct is not None:
-        cp.control_add(ct)
-        ct.put()
-    conn_stats(cp, svc)
-    return cp

@@ -9,6 +9,7 @@ source: include/net/ip_vs.h, struct ip_vs_scheduler; ip_vs_sched.c
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Final
 
 from ipvs_model.addresses import format_addr
@@ -58,6 +59,10 @@ class Scheduler(ABC):
         set in ``hdr_flags`` (source and destination are then swapped). Callers check nothing afterwards, neither weight nor
         OVERLOAD. Before None, call ``self.error(svc, …)``.
         """
+
+    def references(self, svc: Service) -> Iterable[Dest]:
+        """Every reference that the scheduler's tables hold on destinations, one item for each: for invariants."""
+        return ()
 
     def score(self, svc: Service, dest: Dest) -> int | None:
         """The number by which the scheduler judges a destination now; None if it would not take it, or goes by no number.

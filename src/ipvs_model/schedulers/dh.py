@@ -5,6 +5,7 @@ source: ip_vs_dh.c
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from itertools import cycle
 from typing import TYPE_CHECKING
 
@@ -53,6 +54,10 @@ class DestinationHashing(Scheduler):
             self.error(svc, NO_DESTINATION)
             return None
         return dest
+
+    def references(self, svc: Service) -> Iterable[Dest]:
+        """One for each bucket."""
+        return [dest for dest in svc.sched_data.table if dest is not None]
 
     def score(self, svc: Service, dest: Dest) -> int | None:
         """The number of buckets that lead to the destination."""

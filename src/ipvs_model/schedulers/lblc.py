@@ -5,6 +5,7 @@ source: ip_vs_lblc.c
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from ipvs_model.flags import IP_VS_DEST_CF_AVAILABLE
@@ -83,6 +84,10 @@ class LocalityBasedLeastConnection(Scheduler):
             table.remove(entry)
         if not table.full:
             table.insert(Entry(daddr, dest, now))
+
+    def references(self, svc: Service) -> Iterable[Dest]:
+        """One for each place in the cache."""
+        return [entry.dest for bucket in svc.sched_data.buckets.values() for entry in bucket.values()]
 
     def score(self, svc: Service, dest: Dest) -> int | None:
         """For a fresh choice, the overhead: the smallest in proportion to the weight is taken."""

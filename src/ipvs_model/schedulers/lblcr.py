@@ -5,6 +5,7 @@ source: ip_vs_lblcr.c
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from ipvs_model.flags import IP_VS_DEST_CF_AVAILABLE, IP_VS_DEST_F_OVERLOAD
@@ -126,6 +127,10 @@ class LocalityBasedLeastConnectionReplicated(Scheduler):
             most = entry.most()
             if most is not None:
                 entry.erase(most, now)
+
+    def references(self, svc: Service) -> Iterable[Dest]:
+        """One for each place in the cache."""
+        return [dest for bucket in svc.sched_data.buckets.values() for entry in bucket.values() for dest in entry.members]
 
     def score(self, svc: Service, dest: Dest) -> int | None:
         """For a fresh choice, the overhead: the smallest in proportion to the weight is taken."""

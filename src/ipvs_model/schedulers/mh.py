@@ -6,6 +6,7 @@ source: ip_vs_mh.c
 from __future__ import annotations
 
 import errno
+from collections.abc import Iterable
 from math import gcd
 from typing import TYPE_CHECKING, Final
 
@@ -180,6 +181,10 @@ class MaglevHashing(Scheduler):
             if dest is None or usable(dest):
                 return dest
         return None
+
+    def references(self, svc: Service) -> Iterable[Dest]:
+        """One for each slot."""
+        return [dest for dest in svc.sched_data.table if dest is not None]
 
     def score(self, svc: Service, dest: Dest) -> int | None:
         """The number of slots that lead to the destination."""

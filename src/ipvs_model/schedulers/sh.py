@@ -5,7 +5,7 @@ source: ip_vs_sh.c
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import cycle, repeat
 from typing import TYPE_CHECKING
 
@@ -67,6 +67,10 @@ class SourceHashing(Scheduler):
             if dest is None or usable(dest):
                 return dest
         return None
+
+    def references(self, svc: Service) -> Iterable[Dest]:
+        """One for each bucket."""
+        return [dest for dest in svc.sched_data.table if dest is not None]
 
     def score(self, svc: Service, dest: Dest) -> int | None:
         """The number of buckets that lead to the destination."""
