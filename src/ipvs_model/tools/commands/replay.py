@@ -16,7 +16,6 @@ from ipvs_model.tools.replay import ANSWERS, Mark, Replay, RulesError
 from ipvs_model.tools.report import WENT, html_report, summary
 from ipvs_model.tools.result import Result
 
-UNUSABLE = 2
 INCOMPLETE = 3
 SHOWN_PROBLEMS = 20
 
@@ -35,10 +34,10 @@ def _marks(context: click.Context, option: click.Parameter, values: tuple[str, .
         raise click.BadParameter(str(wrong), context, option) from wrong
 
 
-def _refusal(text: str) -> click.ClickException:
-    refusal = click.ClickException(text)
-    refusal.exit_code = UNUSABLE
-    return refusal
+class Refusal(click.ClickException):
+    """A file or a setting that cannot be used, in one line."""
+
+    exit_code = 2
 
 
 @click.command()
@@ -71,13 +70,13 @@ def command(
     try:
         replay = Replay(rules.read_text(), sysctls=sysctls, scheduler=scheduler, marks=marks, answers=answers, mtu=mtu)
     except (RulesError, UnicodeDecodeError) as wrong:
-        raise _refusal(f"{rules}: {wrong}") from wrong
+        raise Refusal(f"{rules}: {wrong}") from wrong
     except IPVSError as refused:
-        raise _refusal(f"--sysctl or --scheduler refused: {refused.strerror or refused}") from refused
+        raise Refusal(f"--sysctl or --scheduler refused: {refused.strerror or refused}") from refused
     try:
         result = play(capture, replay, write)
     except (CaptureError, OSError) as wrong:
-        raise _refusal(str(wrong)) from wrong
+        raise Refusal(str(wrong)) from wrong
     if report is not None:
         report.write_text(html_report(result), encoding="utf-8")
     if as_json:
