@@ -43,7 +43,15 @@ class Figure:
 
     def as_json(self) -> dict[str, object]:
         """For ``--json``."""
-        return {"id": self.id, "what": self.what, "median": self.median, "min": min(self.ratios), "max": max(self.ratios), "unit": self.unit, "limit": self.limit}
+        return {
+            "id": self.id,
+            "what": self.what,
+            "median": self.median,
+            "min": min(self.ratios),
+            "max": max(self.ratios),
+            "unit": self.unit,
+            "limit": self.limit,
+        }
 
 
 def cpu(function: Callable[[], object]) -> float:

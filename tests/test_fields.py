@@ -9,7 +9,7 @@ from ipvs_model import conn, dest, protocol, service
 from ipvs_model.conn import Conn, ConnExt, Seq
 from ipvs_model.dest import Dest, DestUser
 from ipvs_model.fields import KINDS, names, render
-from ipvs_model.protocol import ProtoData, Protocol
+from ipvs_model.protocol import Protocol, ProtoData
 from ipvs_model.service import Service, ServiceUser
 
 OLDER = json.loads((Path(__file__).parent / "data" / "older_structs.json").read_text())

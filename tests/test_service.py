@@ -63,7 +63,12 @@ def test_a_mark_wins_whatever_the_address_and_an_unknown_mark_falls_through():
 
 def test_services_are_dumped_by_bucket_newest_first_marks_last():
     ipvs = IPVS()
-    made = [ipvs.add_service("tcp", "10.0.0.1:80"), ipvs.add_service("tcp", "10.0.0.1:8080"), ipvs.add_service("udp", "10.0.0.1:53"), ipvs.add_service(fwmark=1)]
+    made = [
+        ipvs.add_service("tcp", "10.0.0.1:80"),
+        ipvs.add_service("tcp", "10.0.0.1:8080"),
+        ipvs.add_service("udp", "10.0.0.1:53"),
+        ipvs.add_service(fwmark=1),
+    ]
     made.append(ipvs.add_service("tcp", "[2001:db8::1]:80"))
     assert [made.index(svc) for svc in ipvs.services] == [2, 0, 1, 4, 3]
 

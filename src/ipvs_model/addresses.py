@@ -17,7 +17,7 @@ ADDRESS_BITS: Final = {AF_INET: 32, AF_INET6: 128}
 
 
 def parse_addr(value: AddressLike) -> tuple[int, int]:
-    """Family and int of an address; an int below 2**32 is IPv4. Raises ValueError.
+    """Family and int of an address; an int below 2**32 is IPv4. Raises ValueError; TypeError for what is no address at all.
 
     >>> parse_addr("10.0.0.1")
     (2, 167772161)
@@ -28,7 +28,7 @@ def parse_addr(value: AddressLike) -> tuple[int, int]:
         return (AF_INET if value < 1 << 32 else AF_INET6), value
     address = ipaddress.ip_address(value) if isinstance(value, str) else value
     if not isinstance(address, (ipaddress.IPv4Address, ipaddress.IPv6Address)):
-        raise ValueError(f"not an address: {value!r}")
+        raise TypeError(f"not an address: {value!r}")
     return (AF_INET if address.version == 4 else AF_INET6), int(address)
 
 

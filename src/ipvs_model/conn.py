@@ -579,4 +579,3 @@ def fill_cport(cp: Conn, port: int) -> None:
         cp.flags &= ~IP_VS_CONN_F_NO_CPORT
         cp.client = cp.caddr << 16 | port
     ns.conns.hash(cp)
-

@@ -272,4 +272,3 @@ class ConnTable:
         for conns in found.values():
             conns.sort(key=lambda cp: -cp.hash_seq)
         return found
-

@@ -478,4 +478,3 @@ def dest_entry(dest: Dest) -> DestEntry:
         dest.af, dest.addr, dest.port, dest.method, dest.weight, dest.u_threshold, dest.l_threshold, dest.activeconns, dest.inactconns, dest.persistconns,
         dest.tun_type, dest.tun_port, dest.tun_flags, dest.stats.shown(),
     )  # fmt: skip
-

@@ -263,10 +263,10 @@ class DestTrash:
     def get(self, svc: Service, af: int, addr: int, port: int) -> Dest | None:
         """Find what was thrown away for a service of the same identity (source: ip_vs_ctl.c, ip_vs_trash_get_dest)."""
         for dest in self.dests:
-            if dest.af == af and dest.addr == addr and dest.port == port and dest.vfwmark == svc.fwmark and dest.protocol == svc.protocol:
-                if svc.fwmark or (dest.vaddr == svc.addr and dest.vport == svc.port):
-                    self.dests.remove(dest)
-                    return dest
+            same_dest = (dest.af, dest.addr, dest.port, dest.vfwmark, dest.protocol) == (af, addr, port, svc.fwmark, svc.protocol)
+            if same_dest and (svc.fwmark or (dest.vaddr, dest.vport) == (svc.addr, svc.port)):
+                self.dests.remove(dest)
+                return dest
         return None
 
     def expire(self) -> None:

@@ -36,5 +36,8 @@ def render(fields: Iterable[Field]) -> str:
     rows: list[Mapping[str, str]] = [{"kernel": f.name, "here": f.python or "-", "width": f.width, "kind": f.kind, "note": f.note} for f in fields]
     widths = {key: max(len(key), *(len(row[key]) for row in rows)) for key in ("kernel", "here", "width", "kind")}
     lines = [f"{'kernel':{widths['kernel']}}  {'here':{widths['here']}}  {'width':{widths['width']}}  {'kind':{widths['kind']}}  note"]
-    lines += [f"{r['kernel']:{widths['kernel']}}  {r['here']:{widths['here']}}  {r['width']:{widths['width']}}  {r['kind']:{widths['kind']}}  {r['note']}" for r in rows]
+    lines += [
+        f"{r['kernel']:{widths['kernel']}}  {r['here']:{widths['here']}}  {r['width']:{widths['width']}}  {r['kind']:{widths['kind']}}  {r['note']}"
+        for r in rows
+    ]
     return "\n".join(line.rstrip() for line in lines)

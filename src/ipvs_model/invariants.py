@@ -161,5 +161,3 @@ def check_timers(ns: Netns, conns: list[Conn]) -> None:
         assert cp.bucket is not None, f"{cp!r} has no timer"
     assert bool(ns.trash.dests) <= ns.trash.timer.pending, "the trash is not empty, but its timer does not run"
     ns.clock.check()
-
-

@@ -449,4 +449,3 @@ def _netmask(af: int, value: AddressLike | int | None) -> int:
     if value is None:
         return 0xFFFFFFFF if af == AF_INET else 128
     return parse_addr(value)[1] if isinstance(value, str) else int(value)
-

@@ -180,4 +180,3 @@ class Netns:
 def uses_old_conntrack(ns: Netns, packet: Packet) -> bool:
     """Whether the packet carries a confirmed conntrack entry (source: ip_vs.h, ip_vs_conn_uses_old_conntrack)."""
     return bool(packet.bits & PKT_CT_CONFIRMED) or ns.env.ct_confirmed(packet)
-

@@ -5,14 +5,12 @@ source: ip_vs_proto.c, include/net/ip_vs.h
 
 from __future__ import annotations
 
-import errno
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from attrs import frozen
 
 from ipvs_model.addresses import format_addr
-from ipvs_model.errors import IPVSError
 from ipvs_model.events import StateChanged
 from ipvs_model.fields import Field
 from ipvs_model.flags import (

@@ -49,7 +49,7 @@ class RoutingProvider(Protocol):
         """The MTU that a cached route has now."""
 
     def addr_type(self, af: int, addr: int) -> str:
-        """"unicast", "local", "broadcast" or "multicast", by the local table only."""
+        """ "unicast", "local", "broadcast" or "multicast", by the local table only."""
 
     def icmp_source(self, packet: Packet, hook: Hook) -> int | None:
         """Source address of an ICMP error about ``packet`` that reached ``hook``; None = the error cannot be sent."""

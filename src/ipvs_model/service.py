@@ -191,8 +191,13 @@ class ServiceTable:
     def walk(self) -> list[Service]:
         """All services in dump order: address table by bucket, then fwmark table, newest first within a bucket."""
         constant = self.ns.env.svc_hash
-        plain = sorted(reversed(self.by_addr.values()), key=lambda s: svc_hashkey(s.af, s.protocol, s.addr, s.port, constant))
-        return plain + sorted(reversed(self.by_mark.values()), key=lambda s: svc_fwm_hashkey(s.fwmark, constant))
+        plain, marks = list(self.by_addr.values()), list(self.by_mark.values())
+        # newest first; the sort keeps that order within a bucket
+        plain.reverse()
+        marks.reverse()
+        plain.sort(key=lambda svc: svc_hashkey(svc.af, svc.protocol, svc.addr, svc.port, constant))
+        marks.sort(key=lambda svc: svc_fwm_hashkey(svc.fwmark, constant))
+        return plain + marks
 
     def find_exact(self, af: int, protocol: int, addr: int, port: int) -> Service | None:
         """An address service by identity (source: ip_vs_ctl.c, __ip_vs_service_find)."""
@@ -216,9 +221,9 @@ class ServiceTable:
             return svc, "fwmark"
         if (svc := self.by_addr.get((af, protocol, vaddr, vport))) is not None:
             return svc, "exact"
-        if protocol == IPPROTO_TCP and ns.ftpsvc_counter and (vport == FTPDATA or vport >= ns.env.unprivileged_port_start):
-            if (svc := self.by_addr.get((af, protocol, vaddr, FTPPORT))) is not None:
-                return svc, "ftp"
+        ftp = protocol == IPPROTO_TCP and ns.ftpsvc_counter and (vport == FTPDATA or vport >= ns.env.unprivileged_port_start)
+        if ftp and (svc := self.by_addr.get((af, protocol, vaddr, FTPPORT))) is not None:
+            return svc, "ftp"
         if ns.nullsvc_counter and (svc := self.by_addr.get((af, protocol, vaddr, 0))) is not None:
             return svc, "port zero"
         return None, "none"
@@ -235,4 +240,3 @@ def find_dest(ns: Netns, af: int, dest_af: int, daddr: int, dport: int, vaddr: i
         return None
     port = 0 if fwmark and not masq else dport
     return svc.find_dest(dest_af, daddr, port) or svc.find_dest(dest_af, daddr, port ^ dport)
-

@@ -171,9 +171,7 @@ class Sysctl:
                 if abs(value) > INT_MAX // self.hz:
                     raise IPVSError(errno.EINVAL)
                 value *= self.hz
-            elif not var.low <= value <= var.high or (var.kind != "ulong" and not INT_MIN <= value <= INT_MAX):
-                raise IPVSError(errno.EINVAL)
-            elif var.kind == "power of two" and value != self.sync_ports and (value < 1 or value & (value - 1)):
+            elif not self._permitted(var, value):
                 raise IPVSError(errno.EINVAL)
             if value == getattr(self, name) and name in ("drop_entry", "drop_packet", "secure_tcp"):
                 return
@@ -181,6 +179,11 @@ class Sysctl:
         hook = self.on_write.get(name)
         if hook is not None:
             hook()
+
+    def _permitted(self, var: Var, value: int) -> bool:
+        if not var.low <= value <= var.high or (var.kind != "ulong" and not INT_MIN <= value <= INT_MAX):
+            return False
+        return var.kind != "power of two" or value == self.sync_ports or (value >= 1 and not value & (value - 1))
 
     def _write_pair(self, data: bytes) -> None:
         """One or two numbers (source: ip_vs_ctl.c, proc_do_sync_threshold).

@@ -31,7 +31,7 @@ from ipvs_model.packet import IpHdr, Packet, fill_iph, fill_iph_at
 from ipvs_model.packet.rewrite import icmp_csum_ok, nat_icmp
 from ipvs_model.transmit.action import Accepted, Action, Dropped, Prepared, Stolen
 from ipvs_model.transmit.icmp import icmp_xmit
-from ipvs_model.transmit.route import own_route_local
+from ipvs_model.transmit.route import own_route_local, reroute
 from ipvs_model.transmit.xmit import REPLY
 
 if TYPE_CHECKING:
@@ -128,9 +128,8 @@ def _response_icmp(ns: Netns, hook: Hook, pkt: Packet, quoted: IpHdr, cp: Conn) 
     packet = nat_icmp(pkt, quoted, IP_VS_DIR_OUTPUT, cp.virt)
     if packet is None:
         return SHORT_HEADER
-    if ns.sysctl.snat_reroute and hook is not Hook.LOCAL_IN:
-        if ns.routing.output_route(pkt.af, pkt.dst >> 16, src=cp.vaddr, mark=pkt.mark) is None:
-            return NO_ROUTE
+    if not reroute(ns, hook, pkt, cp.vaddr):
+        return NO_ROUTE
     out_stats(cp, packet.length)
     return Prepared(Verdict.ACCEPT, "icmp translated", packet)
 

@@ -27,6 +27,7 @@ from ipvs_model.flags import (
 from ipvs_model.packet import IpHdr, Packet, fill_iph
 from ipvs_model.packet.rewrite import snat
 from ipvs_model.transmit.action import Accepted, Action, Dropped, Prepared, Stolen
+from ipvs_model.transmit.route import reroute
 from ipvs_model.transmit.xmit import REPLY, run_app
 
 if TYPE_CHECKING:
@@ -116,10 +117,3 @@ def handle_response(ns: Netns, hook: Hook, pkt: Packet, iph: IpHdr, pd: ProtoDat
     pd.pp.state_transition(cp, IP_VS_DIR_OUTPUT, pkt, pd)
     cp.put()
     return action
-
-
-def reroute(ns: Netns, hook: Hook, pkt: Packet, source: int) -> bool:
-    """Route a translated reply anew; False if there is no way (source: ip_vs_route_me_harder)."""
-    if not ns.sysctl.snat_reroute or hook is Hook.LOCAL_IN:
-        return True
-    return ns.routing.output_route(pkt.af, pkt.dst >> 16, src=source, mark=pkt.mark) is not None

@@ -106,7 +106,11 @@ def choose(svc: Service, pkt: Packet, iph: IpHdr) -> Dest | None:
     emit = svc.ipvs.emit
     if emit is not None:
         for dest in svc.destinations:
-            emit(Candidate(scheduler.name, dest.key(), dest.weight, dest.activeconns, dest.totalconns, dest.overloaded, dest.available, scheduler.score(svc, dest)))
+            emit(
+                Candidate(
+                    scheduler.name, dest.key(), dest.weight, dest.activeconns, dest.totalconns, dest.overloaded, dest.available, scheduler.score(svc, dest)
+                )
+            )
     chosen: Dest | None = scheduler.schedule(svc, pkt, iph)
     if emit is not None:
         emit(Scheduled("ip_vs_schedule", svc.key(), scheduler.name, chosen.key() if chosen is not None else None))
@@ -194,8 +198,11 @@ def leave(svc: Service, pkt: Packet, iph: IpHdr, hook: Hook) -> Action:
     ns = svc.ipvs
     if iph.sport is None or iph.dport is None:
         return SHORT_HEADER
-    if ns.sysctl.cache_bypass and svc.fwmark and not iph.hdr_flags and ns.routing.addr_type(iph.af, iph.daddr) in (
-        ("unicast",) if iph.af == AF_INET else ("unicast", "local", "linklocal")
+    if (
+        ns.sysctl.cache_bypass
+        and svc.fwmark
+        and not iph.hdr_flags
+        and ns.routing.addr_type(iph.af, iph.daddr) in (("unicast",) if iph.af == AF_INET else ("unicast", "local", "linklocal"))
     ):
         return _bypass(svc, pkt, iph, hook)
     vport = iph.sport if iph.hdr_flags & IP_VS_HDR_INVERSE else iph.dport

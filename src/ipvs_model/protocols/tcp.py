@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 from ipvs_model.flags import IP_VS_CONN_F_NOOUTPUT, IPPROTO_TCP
 from ipvs_model.netns import Netns
 from ipvs_model.packet.rewrite import csum_check
-from ipvs_model.protocol import ProtoData, Protocol, StateRow, choose_direction, enter_state
+from ipvs_model.protocol import Protocol, ProtoData, StateRow, choose_direction, enter_state
 
 if TYPE_CHECKING:
     from ipvs_model.conn import Conn

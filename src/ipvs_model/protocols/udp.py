@@ -11,7 +11,7 @@ from ipvs_model.events import StateChanged
 from ipvs_model.flags import IP_VS_DIR_OUTPUT, IPPROTO_UDP
 from ipvs_model.netns import Netns
 from ipvs_model.packet.rewrite import csum_check
-from ipvs_model.protocol import DIRECTION_NAMES, ProtoData, Protocol, StateRow, assure_template
+from ipvs_model.protocol import DIRECTION_NAMES, Protocol, ProtoData, StateRow, assure_template
 
 if TYPE_CHECKING:
     from ipvs_model.conn import Conn

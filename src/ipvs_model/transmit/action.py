@@ -201,6 +201,13 @@ class Tunnelled(Action):
         """The outer packet; the inner one has TTL - 1."""
         dest = self.dest
         outer = encapsulate(
-            dec_ttl(packet), dest.af, self.saddr, self.real >> 16, tun_type=dest.tun_type, tun_port=dest.tun_port, tun_flags=dest.tun_flags, pmtu_disc=self.pmtu_disc
+            dec_ttl(packet),
+            dest.af,
+            self.saddr,
+            self.real >> 16,
+            tun_type=dest.tun_type,
+            tun_port=dest.tun_port,
+            tun_flags=dest.tun_flags,
+            pmtu_disc=self.pmtu_disc,
         )
         return _marked(outer)

@@ -116,3 +116,10 @@ def _fits(ns: Netns, pkt: Packet, iph: IpHdr, modes: int, mtu: int) -> bool:
     if modes & TUNNEL and not ns.sysctl.pmtu_disc:
         return True
     return not pkt.df or pkt.length <= mtu or iph.icmp
+
+
+def reroute(ns: Netns, hook: Hook, pkt: Packet, source: int) -> bool:
+    """Route a translated reply anew; False if there is no way (source: ip_vs_route_me_harder)."""
+    if not ns.sysctl.snat_reroute or hook is Hook.LOCAL_IN:
+        return True
+    return ns.routing.output_route(pkt.af, pkt.dst >> 16, src=source, mark=pkt.mark) is not None

@@ -248,4 +248,3 @@ def routes_changed(dest: Dest) -> None:
     dest.route = None
     for xmit in dest.xmits.values():
         xmit.forget()
-
