@@ -340,3 +340,10 @@ def test_a_new_master_sends_a_taken_over_entry_with_flag_sync(backup: IPVS) -> N
     backup.clock.advance(seconds=4)
     (datagram,) = backup.daemons.take()
     assert datagram.payload[12:16].hex() == "00000020"
+
+
+def test_record_of_a_connection_that_finds_a_template_with_a_port_counts_it_as_active(backup: IPVS) -> None:
+    """No kernel sends such a template. Whether the counter moves is decided by the record's TEMPLATE flag, not by the entry's."""
+    received(backup, conn(0x1100))
+    (found,) = received(backup, conn()).records
+    assert (found.fate, entry(backup).is_template, counters(backup)) == ("updated", True, (1, 0, 1))
