@@ -49,3 +49,28 @@ messages = st.one_of(
     st.builds(SyncMessage, st.just(1), u8, st.lists(records_v1(), max_size=6).map(tuple)),
     st.builds(SyncMessage, st.just(0), u8, st.lists(records_v0(), max_size=6).map(tuple)),
 )
+
+
+VIRTUALS = ((6, 80), (17, 5060), (6, 443), (51, 0), (50, 0), (132, 80))
+
+
+@st.composite
+def neighbours(draw: st.DrawFn) -> SyncRecord:
+    """Records that a backup applies, of so few connections that they meet: the same entry again, on another server, active or not, ended."""
+    protocol, vport = draw(st.sampled_from(VIRTUALS))
+    is_template = draw(st.booleans()) and protocol in (6, 17)
+    state = draw(st.integers(0, 1 if is_template else 0 if protocol in (17, 50, 51) else 10))
+    cport = 0 if is_template else draw(st.sampled_from([3000, 3001]))
+    dport, server = draw(st.sampled_from([(8080, 11), (80, 12), (443, 13), (5060, 12), (80, 99)]))
+    return SyncRecord(
+        protocol=protocol,
+        client=0xAC100005 << 16 | cport,
+        virt=0xC0A86401 << 16 | vport,
+        real=(0x0A010000 | server) << 16 | dport,
+        flags=draw(st.sampled_from([0, 0x100, 0x83, 0x183, 0x600])) | (0x1000 if is_template else draw(st.sampled_from([0, 0, 0, 0x800]))),
+        state=state,
+        timeout=draw(st.sampled_from([0, 1, 60, 900])),
+    )
+
+
+crowds = st.builds(SyncMessage, st.sampled_from([0, 1]), st.just(7), st.lists(neighbours(), min_size=1, max_size=6).map(tuple))

@@ -6,7 +6,7 @@ from attrs import evolve
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.sync.mutation import backup, has_port, soak
-from tests.sync.strategies import messages
+from tests.sync.strategies import crowds, messages
 
 from ipvs_model.invariants import check
 from ipvs_model.sync import SyncMessage, encode_message
@@ -24,7 +24,7 @@ def test_damaged_messages_make_no_entry_that_the_specification_does_not_allow() 
     assert tally.entries > COUNT // 20
 
 
-@given(st.lists(st.one_of(messages, st.just(None)), max_size=12), st.lists(st.integers(0, 100_000), max_size=12))
+@given(st.lists(st.one_of(crowds, crowds, messages, st.just(None)), max_size=12), st.lists(st.integers(0, 100_000), max_size=12))
 def test_any_messages_leave_counters_and_timers_right(sent: list[SyncMessage | None], waits: list[int]) -> None:
     ipvs = backup()
     for message in sent:
