@@ -386,7 +386,8 @@ def new_conn(ns: Netns, param: ConnParam, daf: int, real: int, flags: int, dest:
     if flags & IP_VS_CONN_F_NO_CPORT:
         ns.no_cport_count += 1
     pd = ns.protocols.get(param.protocol)
-    cp.state = TEMPLATE_NONE if flags & IP_VS_CONN_F_TEMPLATE or pd is None else pd.states[0]
+    # AH and ESP have no states of their own
+    cp.state = TEMPLATE_NONE if flags & IP_VS_CONN_F_TEMPLATE or pd is None or not pd.states else pd.states[0]
     cp.timeout = INITIAL_TIMEOUT * ns.env.hz
     cp.sync_endtime = now & ~3
     bind_dest(cp, dest)

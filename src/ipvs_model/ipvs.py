@@ -113,7 +113,7 @@ class IPVS:
         ns.net_ratelimit = self.log_limit.allow
         self.schedulers = Registry(ns.log)
         self.engines = EngineRegistry(ns.log)
-        self.daemons = SyncDaemons(ns)
+        self.daemons = SyncDaemons(ns, self.engines)
         self.apps = AppRegistry(ns)
         self.control = Control(ns, self.schedulers, self.engines, self.daemons)
         self.defence = Defence(ns)

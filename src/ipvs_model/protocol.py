@@ -99,9 +99,10 @@ class State:
 
 
 #: states of a persistence template, alike for every protocol
-TEMPLATE_STATES: Final = (StateRow(0, "IP_VS_CTPL_S_NONE", "NONE", 0, False), StateRow(1, "IP_VS_CTPL_S_ASSURED", "ASSURED", 0, False))
-TEMPLATE_NONE: Final = State(TEMPLATE_STATES[0], 0)
-TEMPLATE_ASSURED: Final = State(TEMPLATE_STATES[1], 0)
+TEMPLATE_STATES: Final = (StateRow(0, "IP_VS_CTPL_S_NONE", "NONE", 1, False), StateRow(1, "IP_VS_CTPL_S_ASSURED", "ASSURED", 1, False))
+# shared by all namespaces: no timer is ever cached on them, for no timeout equals theirs
+TEMPLATE_NONE: Final = State(TEMPLATE_STATES[0], -1)
+TEMPLATE_ASSURED: Final = State(TEMPLATE_STATES[1], -1)
 
 
 class ProtoData:
