@@ -15,9 +15,9 @@ from ipvs_model.conn import Conn
 from ipvs_model.dest import Dest
 from ipvs_model.errors import IPVSError
 from ipvs_model.flags import AF_INET, FWD_NAMES, IP_VS_CONN_F_SYNC, IP_VS_SVC_F_ONEPACKET, IP_VS_SVC_F_PERSISTENT, IP_VS_VERSION, proto_name
+from ipvs_model.jiffies import expires_seconds
 from ipvs_model.netns import Netns
 from ipvs_model.service import Service
-from ipvs_model.timers import expires_seconds
 
 INFO_HEADER: Final = (
     f"IP Virtual Server version {IP_VS_VERSION} (size={{size}})",

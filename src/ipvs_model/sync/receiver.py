@@ -14,10 +14,10 @@ from attrs import frozen
 from ipvs_model import flags as F
 from ipvs_model.conn import Conn, ConnParam, Seq, new_conn, try_bind_dest
 from ipvs_model.events import ConnKey
+from ipvs_model.jiffies import sync_seconds_to_jiffies
 from ipvs_model.protocol import TEMPLATE_ASSURED, TEMPLATE_NONE, State
 from ipvs_model.service import find_dest
 from ipvs_model.sync.messages import MESSAGE_ERRORS, RESULTS, SyncRecord, SyncSeq, decode_message, engine_name, union_addr, validate
-from ipvs_model.timers import sync_seconds_to_jiffies
 
 if TYPE_CHECKING:
     from ipvs_model.netns import Netns
