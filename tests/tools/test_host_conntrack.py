@@ -83,13 +83,21 @@ def test_a_server_may_begin(talk):
     assert talk.send(Packet.tcp(CLIENT, VIP, "SA")) == KNOWN
 
 
-def test_after_both_sides_closed_a_syn_begins_anew(talk):
+def test_after_the_server_closed_first_a_syn_begins_anew(talk):
     talk.establish()
     talk.server("FA", 9001, 1001)
     talk.client("FA", 1001, 9002)
     assert talk.client("S", 500000) == KNOWN  # the last ACK is still missing
     talk.server("A", 9002, 1002)
     assert talk.client("S", 500000) == NEW
+    assert talk.client("S", 500000) == KNOWN
+
+
+def test_after_the_client_closed_first_it_must_wait(talk):
+    talk.establish()
+    talk.client("FA", 1001, 9001)
+    talk.server("FA", 9001, 1002)
+    talk.client("A", 1002, 9002)
     assert talk.client("S", 500000) == KNOWN
 
 
@@ -107,10 +115,70 @@ def test_an_expected_reset_closes(talk):
     assert talk.client("S", 500000) == NEW
 
 
-def test_a_reset_out_of_the_window_is_invalid_and_changes_nothing(talk):
+@pytest.mark.parametrize(("seq", "what"), [(900000, NONE), (500, NONE), (1003, KNOWN)])
+def test_any_other_reset_changes_nothing(talk, seq, what):
+    """Out of the window, older than what the server acknowledged, or merely not the one that it expects."""
     talk.establish()
-    assert talk.client("R", 900000) == NONE
+    assert talk.client("R", seq) == what
     assert talk.client("S", 500000) == KNOWN
+
+
+def test_a_reset_before_any_answer_ends_the_entry(talk):
+    talk.client("S")
+    assert talk.client("R", 1001) == KNOWN
+    assert len(talk.table) == 0
+
+
+WINDOWS = {
+    "data": ("A", 1001, 9001, KNOWN),
+    "up to the end of the window": ("A", 1001 + 65535, 9001, KNOWN),
+    "a little too much": ("A", 1002 + 65535, 9001, KNOWN),
+    "far too much": ("A", 1001 + 3 * 65535, 9001, NONE),
+    "an acknowledgement of what was never sent": ("A", 1001, 9100, NONE),
+    "an old acknowledgement": ("A", 1001, 9001 - 70000, KNOWN),
+    "old data": ("A", 1001 - 70000, 9001, KNOWN),
+}
+
+
+@pytest.mark.parametrize(("flags", "seq", "ack", "what"), WINDOWS.values(), ids=WINDOWS)
+def test_windows(talk, flags, seq, ack, what):
+    talk.establish()
+    assert talk.client(flags, seq & 0xFFFFFFFF, ack & 0xFFFFFFFF) == what
+
+
+def test_windows_are_scaled_if_both_sides_offer_it():
+    far = 1001 + 7 * 65535
+    for offered, what in ((b"\3\3\7", KNOWN), (b"", NONE)):
+        talk = Talk()
+        talk.send(Packet.tcp(CLIENT, VIP, "S", options=b"\2\4\5\xb4\1\3\3\7"))
+        talk.send(Packet.tcp(SERVER, CLIENT, "SA", seq=9000, ack=1001, options=offered), reply=True)
+        talk.client("A", 1001, 9001)
+        talk.server("A", 9001, 1001)
+        assert talk.client("A", far, 9001) == what
+
+
+def test_a_syn_sent_again_with_another_number_counts(talk):
+    talk.client("S", 1000)
+    assert talk.client("S", 5000) == KNOWN
+    assert talk.server("SA", 9000, 5001) == KNOWN
+    assert talk.client("A", 5001, 9001) == KNOWN
+
+
+def test_an_acknowledgement_before_any_answer_is_invalid(talk):
+    talk.client("S")
+    assert talk.client("A", 1001, 9001) == NONE
+
+
+def test_both_may_begin(talk):
+    talk.client("S")
+    assert talk.server("S") == KNOWN
+    assert talk.client("SA", 1000, 9001) == KNOWN
+    assert talk.server("A", 9001, 1001) == KNOWN
+
+
+def test_no_flags_at_all_are_invalid(talk):
+    talk.establish()
+    assert talk.client("P", 1001) == NONE
 
 
 def test_the_entry_goes_with_the_entry_of_ipvs(talk):
@@ -130,13 +198,25 @@ def test_entries_expire(talk):
     assert talk.client("S") == NEW
 
 
+def test_unacknowledged_data_shortens_the_life_of_a_connection(talk):
+    talk.establish()
+    talk.client("A", 1001, 9001)
+    flow = next(iter(talk.table.flows.values()))
+    assert flow.timeout == 432000
+    talk.send(Packet.tcp(CLIENT, VIP, "PA", seq=1001, ack=9001, payload=b"data"))
+    assert flow.timeout == 300
+
+
 def test_a_connection_in_the_middle_is_picked_up_but_no_answer_and_no_reset(talk):
     assert [talk.client(flags) for flags in ("SA", "R", "F")] == [NONE, NONE, NONE]
     assert [talk.client("A"), talk.client("A")] == [NEW, KNOWN]
+    assert talk.client("A", 1 << 31, 77) == KNOWN  # its windows are not judged
 
 
 def test_datagrams(talk):
-    packet = lambda: Packet.udp(CLIENT, VIP, b"x")
+    def packet():
+        return Packet.udp(CLIENT, VIP, b"x")
+
     assert [talk.send(packet()), talk.send(packet()), talk.send(Packet.udp(SERVER, CLIENT))] == [NEW, KNOWN, KNOWN]
     talk.clock.advance(seconds=119)
     assert talk.send(packet()) == KNOWN
@@ -148,11 +228,14 @@ def test_what_is_damaged_or_has_no_ports_carries_none(talk):
     assert talk.send(Packet.parse(syn[:-3] + b"\xff" + syn[-2:])) == NONE
     assert talk.send(Packet.icmp("203.0.113.7", "192.0.2.1")) == NONE
     assert talk.send(Packet.ip("203.0.113.7", "192.0.2.1", 6, bytes(8))) == NONE
+    assert talk.send(Packet.ip("203.0.113.7", "192.0.2.1", 6, syn[20:32])) == NONE
 
 
-def test_two_flows_with_the_same_answer_tuple_are_not_both_kept(talk):
+def test_two_entries_with_the_same_tuple_are_not_both_kept(talk):
     talk.client("S")
     packet = Packet.tcp(CLIENT, "192.0.2.2:80", "S")
-    assert talk.send(packet) == NEW
-    assert talk.send(packet) == NEW
-    assert repr(talk.table.attach(packet)).startswith("<Flow")
+    flow = talk.table.attach(packet)
+    assert not talk.table.confirm(flow, CP)  # the TCP packet is dropped
+    assert repr(flow) == f"<Flow {flow.tuples[0]} SS>"
+    talk.send(Packet.udp(CLIENT, VIP))
+    assert talk.table.confirm(talk.table.attach(Packet.udp(CLIENT, "192.0.2.2:80")), CP)  # a datagram goes on without

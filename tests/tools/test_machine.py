@@ -19,6 +19,7 @@ class Lab:
     def __init__(self):
         self.host = trace_machine(1000)
         self.ipvs = self.host.ipvs
+        self.start = self.ipvs.clock.now
 
     def admin(self, *commands):
         for command in commands:
@@ -38,7 +39,7 @@ class Lab:
         return emission
 
     def until(self, jiffies):
-        self.host.run_until(1000 + jiffies)
+        self.host.run_until(self.start + jiffies)
 
 
 @pytest.fixture
@@ -279,10 +280,20 @@ def test_the_master_sends_to_its_group_and_a_backup_takes_it(nat):
 
     backup = Lab()
     backup.admin("--start-daemon backup --mcast-interface cli --syncid 7")
+    datagram = Packet.udp("10.9.0.99:40000", "224.0.0.81:8848", datagram.payload, ttl=1)
     assert backup.send(datagram, "rs") == []
     assert backup.ipvs.conns() == []
     assert backup.send(datagram, "cli") == []
     assert [cp.state_name for cp in backup.ipvs.conns()] == ["ESTABLISHED"]
+
+
+# --- the trace machine ------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize(("start_jiffies", "now"), [(1000, (1 << 32) + 1000), (4294917234, 4294917234)])
+def test_the_clock_shows_64_bits_of_jiffies(start_jiffies, now):
+    host = trace_machine(start_jiffies)
+    assert host.ipvs.clock.now == now
+    assert host.ipvs.ns.sysctl.run_estimation == 0
+    assert trace_machine(start_jiffies, estimation=True).ipvs.ns.sysctl.run_estimation == 1
 
 
 # --- connection tracking ----------------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ from ipvs_model.packet.encap import encapsulate
 from ipvs_model.packet.fragment import fragment
 from ipvs_model.packet.icmp_error import icmp_error
 from ipvs_model.tools.host_output import Emission, Origin
-from ipvs_model.tools.trace_compare import compare_emitted, differing, entries, exact, is_join, listing_form, masked, services
+from ipvs_model.tools.trace_compare import compare_emitted, differing, entries, exact, is_join, listing_form, masked, read_across, services
 
 INNER = Packet.tcp("203.0.113.7:40000", "192.0.2.1:80", "S", df=False)
 INNER6 = Packet.tcp("[2001:db8:f::1]:40000", "[2001:db8:2::1]:80", "S")
@@ -193,6 +193,31 @@ def test_ipvsadm_listings_are_exact_where_ipvsadm_sorts():
     assert form([*title, "a", "b"]) == form([*title, "b", "a"])
     assert form([*title, "a"]) != form([*reversed(title), "a"])
     assert exact(["a", "b"]) != exact(["b", "a"])
+
+
+def shot(*expires):
+    """Three entries, with what they show at a jiffy; None: gone."""
+    lines = [f"TCP CB00710{number} 9C40 C0000201 0050 0A01000B 0050 SYN_RECV {left:10}" for number, left in enumerate(expires) if left is not None]
+    return ["Pro FromIP FPrt ToIP TPrt DestIP DPrt State Expires PEName PEData", *lines]
+
+
+ACROSS = {
+    "all at once": (shot(9, 8, 7), 0),
+    "all a jiffy later": (shot(8, 8, 6), 1),
+    "one after the other": (shot(9, 8, 6), 1),
+    "backwards": (shot(8, 8, 7), None),
+    "never shown": (shot(9, 8, 5), None),
+    "one is missing": (shot(9, None, 6), None),
+    "one is doubled": ([*shot(9, 8, 6), shot(9, 8, 6)[1]], None),
+    "the third is gone by the third jiffy": (shot(8, 7, None), 2),
+    "and may be shown before": ([shot(0)[0], shot(0, 0, 6)[3], *shot(8, 7)[1:]], 2),
+    "no title": (shot(9, 8, 7)[1:], None),
+}
+
+
+@pytest.mark.parametrize(("kernel", "jiffy"), ACROSS.values(), ids=ACROSS)
+def test_a_file_of_entries_that_was_read_while_time_went_on(kernel, jiffy):
+    assert read_across("ip_vs_conn", kernel, [shot(9, 8, 7), shot(8, 8, 6), shot(8, 7, None)]) == jiffy
 
 
 def test_differing_lines():

@@ -15,7 +15,8 @@ from typing import Final
 
 from ipvs_model.apps import Ftp
 from ipvs_model.flags import AF_INET, AF_INET6, IP_VS_CONN_F_NFCT, IPPROTO_UDP, PKT_NOT_TO_HOST, PKT_ROUTE_LOCAL, Hook, Verdict
-from ipvs_model.ipvs import IPVS, Environment
+from ipvs_model.ipvs import IPVS
+from ipvs_model.netns import Environment, boot_jiffies
 from ipvs_model.packet import Packet
 from ipvs_model.packet.fragment import fragment
 from ipvs_model.packet.icmp_error import (
@@ -49,6 +50,7 @@ SYNC_SOURCE_PORT: Final = 32768  #: of sync thread 0; the kernel's is whatever i
 #: devices and routes of the machine on which the kernel traces were recorded
 TRACE_DEVICES: Final[Mapping[str, tuple[str, ...]]] = {"cli": ("10.9.0.1/24", "2001:db8:9::1/64"), "rs": ("10.1.0.1/24", "2001:db8:1::1/64")}
 TRACE_ROUTES: Final[Mapping[str, str]] = {"10.2.0.0/16": "rs", "0.0.0.0/0": "cli", "::/0": "cli"}
+TRACE_SETUP: Final = 9  #: jiffies that the recorder spent between the namespace's birth and the start of a scenario
 TRACE_LOCAL: Final = ("192.0.2.0/24", "2001:db8:2::/64")
 
 
@@ -144,9 +146,10 @@ class Host:
         out = action.apply(whole)
         if out is None:
             return
-        self._track(flow, whole)
+        if not self._track(flow, whole):
+            return
         if action.verdict is Verdict.STOLEN:
-            self._transmit(whole, out, action)
+            self._transmit(whole, out, action, tracked=flow is not None)
         elif action.verdict is Verdict.ACCEPT:
             self._deliver(out)
 
@@ -182,9 +185,10 @@ class Host:
         out = action.apply(packet)
         if out is None:
             return
-        self._track(flow, packet)
+        if not self._track(flow, packet):
+            return
         if action.verdict is Verdict.STOLEN:
-            self._transmit(packet, out, action)
+            self._transmit(packet, out, action, tracked=flow is not None)
         elif action.verdict is Verdict.ACCEPT:
             self._emit(out, route, Origin.FORWARDED)
 
@@ -211,9 +215,10 @@ class Host:
         out = action.apply(packet)
         if out is None:
             return
-        self._track(flow, packet)
+        if not self._track(flow, packet):
+            return
         if action.verdict is Verdict.STOLEN:
-            self._transmit(packet, out, action)
+            self._transmit(packet, out, action, tracked=flow is not None)
         elif action.verdict is Verdict.ACCEPT:
             self._leave(out, route, origin)
 
@@ -229,8 +234,12 @@ class Host:
         packet.bits &= ~PKT_ROUTE_LOCAL
         self._local_in(packet)
 
-    def _transmit(self, packet: Packet, out: Packet, action: Action) -> None:
-        """What a transmitter sent: behind a new header if the source is another."""
+    def _transmit(self, packet: Packet, out: Packet, action: Action, *, tracked: bool) -> None:
+        """What a transmitter sent: behind a new header if the source is another. It passes LOCAL_OUT, where a packet that had no conntrack entry may get one."""
+        if not tracked and self.ipvs.control.conntrack_active(out.af):
+            flow = self.conntrack.attach(out)
+            if flow is not None and not self.conntrack.confirm(flow):
+                return
         tunnel = (out.af, out.src >> 16) != (packet.af, packet.src >> 16)
         mtu = self.routing.devices[action.device].mtu
         for address in (out.dst >> 16, action.next_hop):
@@ -264,10 +273,10 @@ class Host:
                 self._leave(error, route, Origin.ICMP)
         return action
 
-    def _track(self, flow: Flow | None, packet: Packet) -> None:
-        """A packet that goes on: if conntrack made its entry for it, that is confirmed, unless IPVS has taken it off."""
+    def _track(self, flow: Flow | None, packet: Packet) -> bool:
+        """A packet that goes on: if conntrack made its entry for it, that is confirmed, unless IPVS has taken it off; False if it cannot be."""
         if flow is None or flow.confirmed:
-            return
+            return True
         conns = self.ns.conns
         reply = False
         cp = conns.in_get(packet.af, packet.proto, packet.src, packet.dst)
@@ -276,8 +285,9 @@ class Host:
             cp = conns.out_get(packet.af, packet.proto, packet.src, packet.dst)
         if cp is not None:
             cp.plain_put()
-        if cp is None or cp.flags & IP_VS_CONN_F_NFCT:
-            self.conntrack.confirm(flow, cp, reply=reply)
+            if not cp.flags & IP_VS_CONN_F_NFCT:
+                return True
+        return self.conntrack.confirm(flow, cp, reply=reply)
 
 
 def too_big(packet: Packet, mtu: int) -> bool:
@@ -293,7 +303,8 @@ def too_big(packet: Packet, mtu: int) -> bool:
 def trace_machine(start_jiffies: int, *, hz: int = 250, estimation: bool = False) -> Host:
     """The machine on which the kernel traces were recorded, at the moment a scenario starts.
 
-    Clients live behind the device "cli", real servers behind "rs"; 192.0.2.0/24 and 2001:db8:2::/64 are local. ``estimation``: leave run_estimation on.
+    Clients live behind the device "cli", real servers behind "rs"; 192.0.2.0/24 and 2001:db8:2::/64 are local; the FTP helper is loaded.
+    ``start_jiffies`` is the kernel's 32-bit count; the clock shows all 64 bits. ``estimation``: leave run_estimation on.
     """
     routing = HostRouting(hz=hz)
     for name, addresses in TRACE_DEVICES.items():
@@ -303,7 +314,9 @@ def trace_machine(start_jiffies: int, *, hz: int = 250, estimation: bool = False
     for prefix in TRACE_LOCAL:
         routing.add_local(prefix)
     interfaces = {name: device.mtu for name, device in routing.devices.items()}
-    ipvs = IPVS(Environment(hz=hz, start_jiffies=start_jiffies, routing=routing, interfaces=interfaces), plugins=[Ftp])
+    start = start_jiffies if start_jiffies >= boot_jiffies(hz) else start_jiffies + (1 << 32)
+    ipvs = IPVS(Environment(hz=hz, start_jiffies=start - TRACE_SETUP, routing=routing, interfaces=interfaces), plugins=[Ftp])
+    ipvs.clock.advance_to(start)
     if not estimation:
         ipvs.sysctl_write("run_estimation", 0)
     return Host(ipvs, routing, multiport=False)

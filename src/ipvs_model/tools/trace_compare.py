@@ -144,6 +144,41 @@ def entries(lines: Sequence[str]) -> object:
     return tuple(lines[:head]), Counter(lines[head:])
 
 
+#: file of entries → column of its lines that changes with time
+EXPIRES: Final[Mapping[str, int]] = {"ip_vs_conn": 8, "ip_vs_conn_sync": 9}
+
+
+def read_across(name: str, kernel: Sequence[str], shots: Sequence[Sequence[str]]) -> int | None:
+    """Whether a file of entries was read while the jiffies went on: index of the last of the model's ``shots`` (one a jiffy) that is needed, None if none will do.
+
+    Line by line, in the order in which the kernel printed them, each is shown by a shot not before that of the line above; each entry is shown once, and all that
+    the last shot holds are there.
+    """
+    now = 0
+    shown: Counter[str] = Counter()
+    lines = [Counter(shot) for shot in shots]
+    for line in kernel:
+        while shown[line] >= lines[now][line]:
+            now += 1
+            if now == len(shots):
+                return None
+        shown[line] += 1
+
+    def identities(counted: Counter[str]) -> Counter[str]:
+        out: Counter[str] = Counter()
+        for line, count in counted.items():
+            words = line.split()
+            del words[EXPIRES[name] : EXPIRES[name] + 1]
+            out[" ".join(words)] += count
+        return out
+
+    held, printed = identities(lines[now]), identities(shown)
+    possible = Counter[str]()
+    for shot in lines[: now + 1]:
+        possible |= identities(shot)
+    return now if held <= printed <= possible else None
+
+
 #: file of a dump → how its lines are compared; the order is that in which a dump shows them
 FILES: Final[Mapping[str, Callable[[Sequence[str]], object]]] = {
     "ip_vs": services,

@@ -6,7 +6,7 @@ step is done, and what it shows is compared: emitted packets (on every step but 
 would show is no evidence. An exception of the model is a divergence like any other.
 
 Choices. A step that took several jiffies (at[0] < at[1]) leaves open when it acted: a command at at[1] or at[1] - 1, the files of a dump at jiffies of
-[at[0], at[1]] that do not go back from file to file. A command that changed something keeps its choice for the rest of the scenario: on a divergence the scenario is run
+[at[0], at[1]] that do not go back from file to file (a file of entries that shows no single jiffy: nor from line to line). A command that changed something keeps its choice for the rest of the scenario: on a divergence the scenario is run
 again with another one, the latest first, until one run agrees or none is left (the run that got furthest is then reported). `Checked.choices` counts the steps for which
 the plain reading (commands at at[1], files at at[0]) did not do.
 """
@@ -24,7 +24,7 @@ from attrs import frozen
 
 from ipvs_model.errors import IPVSError
 from ipvs_model.tools.machine import Host, trace_machine
-from ipvs_model.tools.trace_compare import FILES, compare_emitted, differing, listing_form
+from ipvs_model.tools.trace_compare import EXPIRES, FILES, compare_emitted, differing, listing_form, read_across
 from ipvs_model.tools.traces import Step, Trace, TraceError, read_traces
 
 SYSCTLS: Final = "net.ipv4.vs."
@@ -173,6 +173,7 @@ class _Run:
         self.taken: list[bool] = []
         self.needed = 0
         self.host: Host = trace_machine(trace.start_jiffies, hz=trace.hz, estimation=trace.estimation)
+        self.start = self.host.ipvs.clock.now
 
     def check(self) -> Checked:
         trace = self.trace
@@ -213,33 +214,38 @@ class _Run:
             raise _Differs("emitted packets", *differences)
 
     def _until(self, jiffies: int) -> None:
-        self.host.run_until(self.trace.start_jiffies + jiffies)
+        self.host.run_until(self.start + jiffies)
 
     def _dump(self, step: Step) -> None:
         """The files, each at the first jiffy from the last one's on that shows it."""
         begin, end = step.at
-        now = begin
-        self._until(now)
         files = step.operands["files"]
         unknown = [name for name in files if name not in FILES]
         if unknown:
             raise _Differs(f"file {unknown[0]}", files[unknown[0]], ["this file is not known"])
-        for name, form in FILES.items():
-            if name not in files:
-                continue
-            kernel = files[name]
-            expected = form(kernel)
-            model = first = self._file(name)
-            while form(model) != expected:
-                if now == end:
-                    raise _Differs(f"file {name}", *differing(kernel, first))
-                now += 1
-                self._until(now)
-                model = self._file(name)
-        self.needed += now != begin
+        shots: list[dict[str, list[str]]] = []
+        for jiffies in range(begin, end + 1):
+            self._until(jiffies)
+            shots.append({name: self.host.ipvs.proc(name).splitlines() for name in files})
+        now = 0
+        for name in FILES:
+            if name in files:
+                now = self._shown_at(name, files[name], shots, now)
+        self.needed += now > 0
 
-    def _file(self, name: str) -> list[str]:
-        return self.host.ipvs.proc(name).splitlines()
+    @staticmethod
+    def _shown_at(name: str, kernel: Sequence[str], shots: Sequence[dict[str, list[str]]], now: int) -> int:
+        """Number of the first shot from ``now`` on that shows a file; of the last one it takes, if entries were printed while time went on."""
+        form = FILES[name]
+        expected = form(kernel)
+        for number in range(now, len(shots)):
+            if form(shots[number][name]) == expected:
+                return number
+        if name in EXPIRES:
+            more = read_across(name, kernel, [shot[name] for shot in shots[now:]])
+            if more is not None:
+                return now + more
+        raise _Differs(f"file {name}", *differing(kernel, shots[now][name]))
 
     def _ipvsadm(self, step: Step) -> None:
         begin, end = step.at

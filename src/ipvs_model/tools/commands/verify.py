@@ -33,7 +33,7 @@ def command(traces: tuple[str, ...], names: str | None, show: int, as_json: bool
             click.echo(f"{divergence}\n")
         for divergence in divergences[show:]:
             click.echo(f"{divergence.scenario} step {divergence.step}: {divergence.what}")
-        click.echo(f"choices={report.choices} (steps of several jiffies that did not act in their last one)")
+        click.echo(f"choices={report.choices} (steps of several jiffies for which the jiffy had to be chosen)")
         click.echo(report.summary())
     if wanted is not None and (missing := wanted - {checked.scenario for checked in report.checked}):
         click.echo(f"not in these files: {', '.join(sorted(missing))}", err=True)
