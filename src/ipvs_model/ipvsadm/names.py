@@ -123,9 +123,14 @@ def _signed(match: re.Match[str]) -> int:
 
 
 def leading_number(text: str) -> int:
-    """The number at the beginning of a word, 0 if there is none (source: atoi)."""
+    """The number at the beginning of a word, 0 if there is none; clipped to 64 bits, of which the low 32 count (source: atoi).
+
+    >>> leading_number("64x"), leading_number("x64"), leading_number("4294967360")
+    (64, 0, 64)
+    """
     match = _DECIMAL.match(text)
-    return _signed(match) if match is not None else 0
+    value = max(-(1 << 63), min(_signed(match), (1 << 63) - 1)) if match is not None else 0
+    return (value + (1 << 31) & 0xFFFFFFFF) - (1 << 31)
 
 
 def inet_aton(text: str) -> int | None:

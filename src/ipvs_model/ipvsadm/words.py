@@ -84,10 +84,12 @@ class Words:
         if word is None:
             raise self._bad(UNKNOWN_OPTION)
         rest = letters[1:]
-        glued = rest.removeprefix("=") if rest else None
         if word.takes is Takes.NOTHING:
-            self._letters = glued
+            if rest.startswith("="):
+                raise self._bad(UNWANTED_ARGUMENT)
+            self._letters = rest or None
             return self._given(word, None)
+        glued = rest.removeprefix("=") if rest else None
         return self._given(word, glued if glued is not None else self._following(word))
 
     def _following(self, word: Word) -> str | None:
