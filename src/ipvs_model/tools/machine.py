@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from ipvs_model.apps import Ftp
-from ipvs_model.flags import AF_INET, AF_INET6, IP_VS_CONN_F_NFCT, IPPROTO_UDP, PKT_NOT_TO_HOST, PKT_ROUTE_LOCAL, Hook, Verdict
+from ipvs_model.flags import AF_INET, AF_INET6, IP_VS_CONN_F_NFCT, IPPROTO_TCP, IPPROTO_UDP, PKT_NOT_TO_HOST, PKT_ROUTE_LOCAL, Hook, Verdict
 from ipvs_model.ipvs import IPVS
 from ipvs_model.netns import Environment, boot_jiffies
 from ipvs_model.packet import Packet
@@ -28,14 +28,15 @@ from ipvs_model.packet.icmp_error import (
     ICMPV6_PKT_TOOBIG,
     ICMPV6_TIME_EXCEED,
     icmp_error,
+    is_error,
 )
+from ipvs_model.packet.local import local_answer
 from ipvs_model.packet.parse import header_error
 from ipvs_model.packet.reassembly import Reassembler
 from ipvs_model.packet.rewrite import dec_ttl, transport_csum_ok
 from ipvs_model.routing import Route
 from ipvs_model.sync.sender import SyncDatagram
 from ipvs_model.tools.host_conntrack import Conntrack, Flow
-from ipvs_model.tools.host_local import Refusal, answer
 from ipvs_model.tools.host_marks import MarkRules
 from ipvs_model.tools.host_output import Emission, Origin
 from ipvs_model.tools.host_routing import LOOPBACK, HostRouting
@@ -44,6 +45,7 @@ from ipvs_model.transmit.action import Action
 FRAGMENT_TIMEOUT_S: Final = {AF_INET: 30, AF_INET6: 60}  #: net.ipv4.ipfrag_time, net.ipv6.ip6frag_time
 REASSEMBLY_TIMEOUT_CODE: Final = 1
 ICMPV6_NO_ROUTE: Final = 0
+SILENT: Final = frozenset((2, 103))  #: IPv4 protocols that the stack takes without a word: IGMP, PIM
 ALL_HOSTS: Final = 0xE0000001
 SYNC_SOURCE_PORT: Final = 32768  #: of sync thread 0; the kernel's is whatever is free
 
@@ -161,11 +163,13 @@ class Host:
                 if 8 <= length <= packet.l4_len:
                     self.ipvs.daemons.receive(packet.l4_bytes[8:length], af=packet.af, group=packet.dst >> 16, port=packet.dport)
             return
-        reply = answer(packet)
-        if isinstance(reply, Refusal):
-            self._error(packet, Hook.LOCAL_IN, reply.type, reply.code, reply.info)
-        elif reply is not None:
-            self._local_out(*reply)
+        if packet.af == AF_INET and packet.proto in SILENT:
+            return
+        source = self.routing.icmp_source(packet, Hook.LOCAL_IN)
+        reply = local_answer(packet, saddr=source)
+        if reply is None or (source is None and is_error(reply)):
+            return
+        self._local_out(reply, Origin.RESET if reply.proto == IPPROTO_TCP else Origin.ICMP)
 
     # --- through ------------------------------------------------------------------------------------------------------
     def _forward(self, packet: Packet, flow: Flow | None) -> None:
