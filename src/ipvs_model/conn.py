@@ -389,7 +389,9 @@ def new_conn(ns: Netns, param: ConnParam, daf: int, real: int, flags: int, dest:
     # AH and ESP have no states of their own
     cp.state = TEMPLATE_NONE if flags & IP_VS_CONN_F_TEMPLATE or pd is None or not pd.states else pd.states[0]
     cp.timeout = INITIAL_TIMEOUT * ns.env.hz
-    cp.sync_endtime = now & ~3
+    if ns.endtime_at != now:
+        ns.endtime_at, ns.endtime = now, now & ~3
+    cp.sync_endtime = ns.endtime  # one int for all entries of a jiffy
     bind_dest(cp, dest)
     ns.bind_xmit(cp)
     if pd is not None and pd.appcnt:

@@ -45,7 +45,7 @@ class Transmitter:
     ``action`` is what a packet gets that needs no special care; ``mtu`` the longest such packet, -1: every packet needs a look.
     """
 
-    __slots__ = ("action", "dest", "mtu", "ns", "out", "real", "route")
+    __slots__ = ("action", "dest", "mtu", "ns", "out", "real", "route", "virt")
 
     method = "null"
     modes = 0
@@ -54,6 +54,7 @@ class Transmitter:
         self.ns = ns
         self.dest = dest
         self.real = real
+        self.virt = virt
         self.action: Action | None = None
         self.route: Route | None = None  #: the route that ``action`` holds for
         self.mtu = -1
@@ -241,6 +242,8 @@ def bind_xmit(cp: Conn) -> None:
     if xmit is None:
         xmit = dest.xmits[key] = kind(cp.ipvs, dest, cp.real, cp.virt)
     cp.xmit = xmit
+    # entries of one destination share their endpoints: an int each would cost more than many a slot
+    cp.real, cp.virt = xmit.real, xmit.virt
 
 
 def routes_changed(dest: Dest) -> None:
