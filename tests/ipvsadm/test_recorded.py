@@ -1,7 +1,8 @@
 """Command lines that ipvsadm 1.31 was given on Linux 6.12.115: exit status and every line that it printed.
 
-``command_lines.json.gz`` holds two sessions: "chosen", odd words of every kind, and "random", valid and broken lines drawn from the grammar. A step is
-[words, standard input, exit status, lines]; error output comes first in the lines. That machine had no services database.
+``command_lines.json.gz`` holds three sessions: "chosen", odd words of every kind; "random", valid and broken lines drawn from the grammar; "mutated", such
+lines with letters and words changed, and restores of them. A step is [words, standard input, exit status, lines]; error output comes first in the lines.
+That machine had no services database.
 """
 
 from __future__ import annotations
@@ -35,4 +36,5 @@ def test_nothing_is_left_out() -> None:
     assert [(session["name"], session["kernel"], len(session["steps"])) for session in SESSIONS] == [
         ("chosen", "6.12.115", 351),
         ("random", "6.12.115", 1601),
+        ("mutated", "6.12.115", 1370),
     ]
