@@ -9,6 +9,7 @@ from ipvs_model.flags import AF_INET, IP_VS_CONN_F_DROUTE, IP_VS_CONN_F_MASQ, IP
 from ipvs_model.packet import Packet
 from ipvs_model.timers import Clock
 from ipvs_model.tools.host_conntrack import Conntrack
+from ipvs_model.tools.host_conntrack_tcp import window_scale
 
 CLIENT, VIP, SERVER = "203.0.113.7:40000", "192.0.2.1:80", "10.1.0.11:8080"
 
@@ -211,6 +212,22 @@ def test_a_connection_in_the_middle_is_picked_up_but_no_answer_and_no_reset(talk
     assert [talk.client(flags) for flags in ("SA", "R", "F")] == [NONE, NONE, NONE]
     assert [talk.client("A"), talk.client("A")] == [NEW, KNOWN]
     assert talk.client("A", 1 << 31, 77) == KNOWN  # its windows are not judged
+
+
+def test_the_other_side_of_a_connection_picked_up_is_taken_from_where_it_is(talk):
+    assert [talk.client("A", 5000, 8000), talk.server("A", 8000, 5000)] == [NEW, KNOWN]
+    assert [side.end for side in next(iter(talk.table.flows.values())).tcp.sides] == [5000, 8000]
+
+
+def test_a_reset_without_a_number_answers_a_syn(talk):
+    talk.client("S")
+    assert talk.send(Packet.tcp(SERVER, CLIENT, "RA", seq=0, ack=1001), reply=True) == KNOWN
+    assert talk.client("S", 700000) == KNOWN  # the client did not close: it must wait
+
+
+@pytest.mark.parametrize("options", [b"\3", b"\2\1", b"\3\3", b"\1\0\3\3\7"])
+def test_damaged_options_offer_no_scale(options):
+    assert window_scale(options) is None
 
 
 def test_datagrams(talk):

@@ -123,6 +123,24 @@ def test_a_rule_may_drop_a_packet_without_ports(lab):
     assert lab.send(Packet.ip("203.0.113.7", "192.0.2.1", 6, bytes(8))) == []
 
 
+def test_an_error_for_a_server_is_found_on_its_way_through(nat):
+    nat.send(Packet.tcp(CLIENT, VIP, "S"))
+    nat.send(Packet.tcp(SERVER, CLIENT, "SA"), "rs")
+    error = Packet.icmp("198.51.100.9", "10.1.0.11", 3, 1, payload=Packet.tcp(VIP, CLIENT, "SA").raw[:28])
+    device, packet, _ = nat.one(error)
+    assert (device, packet.ttl) == ("rs", 62)
+    assert Packet.parse(icmp(packet)[3]).saddr == address("10.1.0.11")
+
+
+def test_sync_datagrams_over_ipv6(lab):
+    lab.admin("--start-daemon master --mcast-interface rs --syncid 7 --mcast-group ff02::81", "-A -u 192.0.2.1:80 -s rr", "-a -u 192.0.2.1:80 -r 10.1.0.11:80 -m")
+    for _ in range(3):
+        lab.send(Packet.udp(CLIENT, VIP))
+    lab.until(1000)
+    ((device, datagram, _),) = lab.drain()
+    assert (device, datagram.saddr, datagram.daddr, datagram.ttl) == ("rs", address("2001:db8:1::1"), address("ff02::81"), 1)
+
+
 # --- the local stack --------------------------------------------------------------------------------------------------
 def test_nothing_listens(lab):
     device, packet, origin = lab.one(Packet.tcp(CLIENT, VIP, "A", ack=77))
@@ -315,6 +333,29 @@ def test_a_reset_that_conntrack_does_not_believe_costs_one_packet(tracked):
     tracked.until(2)
     assert len(tracked.host.conntrack) == 0
     assert tracked.one(Packet.tcp(CLIENT, VIP, "S", seq=500000))[0] == "rs"
+
+
+def test_a_packet_that_conntrack_does_not_know_meets_the_entry_that_it_has(tracked):
+    """An acknowledgement before any answer is invalid at first; translated it begins an entry whose answers would be those of the old one: dropped."""
+    ftp = "192.0.2.1:21"
+    assert tracked.one(Packet.tcp(CLIENT, ftp, "S"))[0] == "rs"
+    assert tracked.send(Packet.tcp(CLIENT, ftp, "A", seq=1001, ack=1)) == []
+    assert [cp.state_name for cp in tracked.ipvs.conns()] == ["ESTABLISHED"]
+
+
+def test_replies_and_answers_of_the_host_are_tracked_too(tracked):
+    tracked.send(Packet.tcp(CLIENT, "192.0.2.1:81", "S"))
+    (flow,) = {id(flow): flow for flow in tracked.host.conntrack.flows.values()}.values()
+    assert flow.tcp.state == "CL"
+    tracked.send(Packet.tcp("10.1.0.11:1", CLIENT, "S"), "rs")
+    assert len(tracked.host.conntrack) == 2
+
+
+def test_fragments_that_conntrack_waits_for_are_given_up_silently(tracked):
+    first, last = fragment(Packet.udp(CLIENT, "192.0.2.9:53", bytes(100), df=False), 76)
+    assert tracked.send(first) == []
+    tracked.until(30 * 250)
+    assert tracked.send(last) == []
 
 
 def test_with_conntrack_fragments_are_put_together_before_the_marks(tracked):

@@ -144,15 +144,8 @@ class Host:
             whole = self._reassembly[packet.af].add(packet, self._now())
         if whole is None:
             return
-        action = self._run(Hook.LOCAL_IN, whole)
-        out = action.apply(whole)
-        if out is None:
-            return
-        if not self._track(flow, whole):
-            return
-        if action.verdict is Verdict.STOLEN:
-            self._transmit(whole, out, action, tracked=flow is not None)
-        elif action.verdict is Verdict.ACCEPT:
+        out = self._through(Hook.LOCAL_IN, whole, flow)
+        if out is not None:
             self._deliver(out)
 
     def _deliver(self, packet: Packet) -> None:
@@ -184,16 +177,8 @@ class Host:
         if too_big(packet, route.mtu):
             self._error(packet, Hook.FORWARD, *((ICMP_DEST_UNREACH, ICMP_FRAG_NEEDED) if packet.af == AF_INET else (ICMPV6_PKT_TOOBIG, 0)), route.mtu)
             return
-        packet = dec_ttl(packet)
-        action = self._run(Hook.FORWARD, packet)
-        out = action.apply(packet)
-        if out is None:
-            return
-        if not self._track(flow, packet):
-            return
-        if action.verdict is Verdict.STOLEN:
-            self._transmit(packet, out, action, tracked=flow is not None)
-        elif action.verdict is Verdict.ACCEPT:
+        out = self._through(Hook.FORWARD, dec_ttl(packet), flow)
+        if out is not None:
             self._emit(out, route, Origin.FORWARDED)
 
     # --- out ----------------------------------------------------------------------------------------------------------
@@ -215,15 +200,8 @@ class Host:
         if route.local:
             packet.bits |= PKT_ROUTE_LOCAL
         flow = self.conntrack.attach(packet) if self.ipvs.control.conntrack_active(packet.af) else None
-        action = self._run(Hook.LOCAL_OUT, packet)
-        out = action.apply(packet)
-        if out is None:
-            return
-        if not self._track(flow, packet):
-            return
-        if action.verdict is Verdict.STOLEN:
-            self._transmit(packet, out, action, tracked=flow is not None)
-        elif action.verdict is Verdict.ACCEPT:
+        out = self._through(Hook.LOCAL_OUT, packet, flow)
+        if out is not None:
             self._leave(out, route, origin)
 
     def _bound(self, packet: Packet, device: str) -> Route:
@@ -266,8 +244,8 @@ class Host:
         self._local_out(packet, Origin.SYNC, datagram.device)
 
     # --- the model inside ---------------------------------------------------------------------------------------------
-    def _run(self, hook: Hook, packet: Packet) -> Action:
-        """The hook; errors that the model sent on the way, which have passed LOCAL_OUT, leave first."""
+    def _through(self, hook: Hook, packet: Packet, flow: Flow | None) -> Packet | None:
+        """A packet passes a hook: as it goes on, or None. Errors that the model sent on the way, which have passed LOCAL_OUT, leave first, then what it transmitted."""
         action = self.ipvs.run_hook(hook, packet)
         outbox = self.ns.outbox
         while outbox:
@@ -275,7 +253,13 @@ class Host:
             route = self.routing.output_route(error.af, error.dst >> 16)
             if route is not None:
                 self._leave(error, route, Origin.ICMP)
-        return action
+        out = action.apply(packet)
+        if out is None or not self._track(flow, packet):
+            return None
+        if action.verdict is not Verdict.STOLEN:
+            return out
+        self._transmit(packet, out, action, tracked=flow is not None)
+        return None
 
     def _track(self, flow: Flow | None, packet: Packet) -> bool:
         """A packet that goes on: if conntrack made its entry for it, that is confirmed, unless IPVS has taken it off; False if it cannot be."""
