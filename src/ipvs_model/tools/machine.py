@@ -52,7 +52,7 @@ SYNC_SOURCE_PORT: Final = 32768  #: of sync thread 0; the kernel's is whatever i
 #: devices and routes of the machine on which the kernel traces were recorded
 TRACE_DEVICES: Final[Mapping[str, tuple[str, ...]]] = {"cli": ("10.9.0.1/24", "2001:db8:9::1/64"), "rs": ("10.1.0.1/24", "2001:db8:1::1/64")}
 TRACE_ROUTES: Final[Mapping[str, str]] = {"10.2.0.0/16": "rs", "0.0.0.0/0": "cli", "::/0": "cli"}
-TRACE_SETUP: Final = 9  #: jiffies that the recorder spent between the namespace's birth and the start of a scenario
+TRACE_AGES: Final = (9, 10, 8, 11)  #: jiffies that the recorder spent between the namespace's birth and the start of a scenario, the usual number first
 TRACE_LOCAL: Final = ("192.0.2.0/24", "2001:db8:2::/64")
 
 
@@ -288,11 +288,12 @@ def too_big(packet: Packet, mtu: int) -> bool:
     return (packet.frag_max_size or packet.length) > mtu
 
 
-def trace_machine(start_jiffies: int, *, hz: int = 250, estimation: bool = False) -> Host:
+def trace_machine(start_jiffies: int, *, hz: int = 250, estimation: bool = False, age: int = TRACE_AGES[0]) -> Host:
     """The machine on which the kernel traces were recorded, at the moment a scenario starts.
 
     Clients live behind the device "cli", real servers behind "rs"; 192.0.2.0/24 and 2001:db8:2::/64 are local; the FTP helper is loaded.
-    ``start_jiffies`` is the kernel's 32-bit count; the clock shows all 64 bits. ``estimation``: leave run_estimation on.
+    ``start_jiffies`` is the kernel's 32-bit count; the clock shows all 64 bits. ``estimation``: leave run_estimation on;
+    ``age``: jiffies since the namespace was made, from which the estimator counts.
     """
     routing = HostRouting(hz=hz)
     for name, addresses in TRACE_DEVICES.items():
@@ -303,7 +304,7 @@ def trace_machine(start_jiffies: int, *, hz: int = 250, estimation: bool = False
         routing.add_local(prefix)
     interfaces = {name: device.mtu for name, device in routing.devices.items()}
     start = start_jiffies if start_jiffies >= boot_jiffies(hz) else start_jiffies + (1 << 32)
-    ipvs = IPVS(Environment(hz=hz, start_jiffies=start - TRACE_SETUP, routing=routing, interfaces=interfaces), plugins=[Ftp])
+    ipvs = IPVS(Environment(hz=hz, start_jiffies=start - age, routing=routing, interfaces=interfaces), plugins=[Ftp])
     ipvs.clock.advance_to(start)
     if not estimation:
         ipvs.sysctl_write("run_estimation", 0)
