@@ -38,6 +38,8 @@ COUNTS = {
 }
 CORE = read_names(HERE / "core.txt")  #: scenarios that need only rr, wrr, lc, wlc, TCP and UDP
 
+ADMINISTRATION = read_names(HERE / "administration.txt")  #: what an administrator can say, without SCTP, helpers, other tunnels
+
 
 def replay(*files: str, names: frozenset[str] | None = None) -> Report:
     report = Report(tuple(verify(select([HERE / "traces" / f"{file}.jsonl.gz" for file in files], names))))
@@ -49,6 +51,10 @@ def replay(*files: str, names: frozenset[str] | None = None) -> Report:
 def test_every_scenario_of(file):
     report = replay(file)
     assert (report.scenarios, report.steps, report.kernel) == (*COUNTS[file], "6.12.115")
+
+
+def test_administration_scenarios():
+    assert replay(*COUNTS, names=ADMINISTRATION).scenarios == len(ADMINISTRATION) >= 200
 
 
 def test_core_scenarios():
