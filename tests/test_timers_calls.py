@@ -103,6 +103,18 @@ def test_bucket_may_be_kept_for_the_current_jiffy() -> None:
     assert r.order() == "cba"
 
 
+def test_kept_bucket_that_was_used_and_emptied_before_survives_a_look_at_the_deadline() -> None:
+    r = Recorder(start=1000)
+    bucket = r.clock.bucket_for(1000 + 800)
+    r.arm("x", 1000 + 800)
+    r.clock.advance(1)
+    r.clock.del_timer(r.timers["x"])
+    assert r.clock.bucket_for(1000 + 800) is bucket
+    assert r.clock.next_deadline() is None
+    r.clock.arm_in(r.timers["x"], 1000 + 800, bucket)
+    assert r.clock.next_deadline() == bucket.tick
+
+
 # --- 6: order --------------------------------------------------------------------------------------------------------------------------------------
 
 
@@ -304,6 +316,17 @@ def test_exact_mode_forgets_buckets_that_have_become_empty() -> None:
     assert r.clock.next_deadline() == r.clock.now + 224999
 
 
+def test_exact_mode_does_not_forget_a_bucket_that_is_kept_for_the_current_jiffy() -> None:
+    r = Recorder(mode="exact")
+    expires = r.clock.now + 225000
+    kept = r.clock.bucket_for(expires)
+    for number in range(1, 5000):
+        r.clock.bucket_for(expires + number)
+    r.clock.arm_in(r.timer("x"), expires, kept)
+    r.clock.check()
+    assert r.clock.next_deadline() == expires
+
+
 # --- copies ----------------------------------------------------------------------------------------------------------------------------------------
 
 
@@ -373,3 +396,11 @@ def test_bucket_kept_by_a_caller_stays_the_clocks_own_in_the_copy() -> None:
     twin: tuple[Clock, Bucket] = copy.deepcopy((clock, bucket))
     assert twin[0].bucket_for(clock.now + 5) is twin[1]
     assert twin[1] is not bucket
+
+
+def test_copy_made_after_a_timer_of_the_jiffy_keeps_the_wheels_clock_one_ahead() -> None:
+    r = Recorder(start=1000)
+    r.arm("x", 1000)
+    r.clock.advance(1)
+    twin = pickle.loads(pickle.dumps(r.clock))
+    assert twin.bucket_for(1001 + 63).level == r.clock.bucket_for(1001 + 63).level == 0
