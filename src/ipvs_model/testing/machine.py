@@ -1,0 +1,316 @@
+"""A state machine of Hypothesis over a whole IPVS: rules, packets, sysctls and time in any order, all laws after every step.
+
+    from ipvs_model.testing.machine import IPVSMachine
+
+    class Mine(IPVSMachine):
+        SCHEDULERS = ("mine",)
+        PLUGINS = (MyScheduler,)
+
+    TestMine = Mine.TestCase
+
+What it prints when it has found something is a program: `from ipvs_model.testing.machine import *` and it can be run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, ClassVar, Final
+
+from hypothesis import HealthCheck, Phase, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, precondition, rule
+
+from ipvs_model import invariants
+from ipvs_model.addresses import format_addr, format_endpoint
+from ipvs_model.conn import Conn
+from ipvs_model.dest import Dest
+from ipvs_model.flags import AF_INET, PKT_CT_CONFIRMED, proto_name
+from ipvs_model.ipvs import IPVS, Outcome
+from ipvs_model.packet import Packet
+from ipvs_model.service import Service
+from ipvs_model.testing import strategies as draw
+from ipvs_model.testing.conversations import DEVICE, WORDS, Conversation, Say, Side
+from ipvs_model.testing.laws import LAWS, Law, LawBroken
+from ipvs_model.testing.snapshots import Snapshot, Step, look
+from ipvs_model.testing.strategies import Wait
+
+#: the budget of one run: what `make soak` multiplies
+BUDGET: Final = settings(
+    max_examples=200,
+    stateful_step_count=40,
+    deadline=None,
+    phases=[Phase.explicit, Phase.reuse, Phase.generate, Phase.shrink],
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+)
+LONGEST_LIFE: Final = 2000  #: timers that may fire, one after the other, until everything is gone
+ICMP_UNREACHABLE: Final = {2: ((3, 3), (3, 1), (3, 4), (11, 0), (4, 0)), 10: ((1, 4), (1, 0), (2, 0), (3, 0))}
+SIDES: Final[st.SearchStrategy[Side]] = st.sampled_from(("client", "server"))
+
+
+class IPVSMachine(RuleBasedStateMachine):
+    """Any order of commands, conversations, damage, errors and waiting. Subclass it: the capitals are yours to set, the methods yours to extend."""
+
+    SCHEDULERS: ClassVar[Sequence[str]] = draw.SCHEDULERS
+    PLUGINS: ClassVar[Sequence[Any]] = ()
+    LAWS: ClassVar[Sequence[type[Law]]] = LAWS
+
+    flows = Bundle("flows")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ipvs = self.make()
+        self.laws = [law() for law in self.LAWS]
+        self.held: list[Conn] = []
+        self.last: Snapshot = look(self.ipvs)
+        self.seen_dests: set[Dest] = set()
+        self.seen_services: set[Service] = set()
+        self.talks: list[Conversation] = []
+
+    def make(self) -> IPVS:
+        """The IPVS of a run; override it for another environment."""
+        ipvs = IPVS(plugins=self.PLUGINS)
+        ipvs.sysctl_write("run_estimation", 0)  # a thread that never sleeps: its timer says nothing
+        return ipvs
+
+    # --- what there is to choose from ---------------------------------------------------------------------------------
+    def identities(self) -> list[str]:
+        """Services as ipvsadm names them, in dump order."""
+        return [identity(svc) for svc in self.ipvs.services]
+
+    def members(self) -> list[tuple[str, str]]:
+        """Service and server of all that are listed."""
+        return [(identity(svc), str(dest.key())) for svc in self.ipvs.services for dest in svc.destinations]
+
+    # --- one step -----------------------------------------------------------------------------------------------------
+    def _done(self, step: Step) -> None:
+        invariants.check(self.ipvs.ns, tuple(self.held))
+        self.seen_dests |= step.after.dests.keys()
+        self.seen_services |= step.after.services.keys()
+        for law in self.laws:
+            law.check(step)
+        for cp in self.held:
+            if cp not in step.after.conns:
+                raise LawBroken(f"{cp!r} is gone while somebody holds it\n  step: {step.text}")
+        self.last = step.after
+
+    def _step(self, **values: Any) -> None:
+        self._done(Step(ipvs=self.ipvs, before=self.last, after=look(self.ipvs), **values))
+
+    def run(self, command: str) -> int:
+        """An ipvsadm command line; returns its exit status."""
+        result = self.ipvs.ipvsadm(command)
+        self._step(kind="command", text=command, status=result.status)
+        return result.status
+
+    def feed(self, packet: Packet) -> Outcome:
+        """A packet reaches the director."""
+        outcome = self.ipvs.receive(packet)
+        self._step(kind="packet", text=repr(packet), packet=packet, outcome=outcome)
+        return outcome
+
+    def say(self, flow: Conversation, say: Say, *, bits: int = 0) -> None:
+        """A word of a conversation passes the director, or goes past it."""
+        if not flow.can(say.side):
+            flow.said(say)
+            return
+        outcome = self.feed(flow.packet(say, bits=bits))
+        flow.said(say)
+        if outcome.reason.code == "forwarded" and say.side == "client":
+            flow.forwarded(outcome.emitted[0])
+        elif outcome.emitted and say.side == "server":
+            flow.answered = outcome.emitted[0]
+
+    # --- rules of this machine: control -------------------------------------------------------------------------------
+    @initialize(service=st.runner().flatmap(lambda self: draw.services(self.SCHEDULERS)), dests=st.lists(draw.dests(), min_size=1, max_size=3))
+    def begins(self, service: str, dests: list[str]) -> None:
+        """There is a service with servers from the start."""
+        self.run(f"-A {service}")
+        name = draw.identity(service)
+        for number, dest in enumerate(dests):
+            self.run(f"-a {name} -r {server_text(name, number)} {dest}")
+
+    @rule(service=st.runner().flatmap(lambda self: draw.services(self.SCHEDULERS)))
+    def adds_service(self, service: str) -> None:
+        self.run(f"-A {service}")
+
+    @precondition(lambda self: self.identities())
+    @rule(
+        name=st.runner().flatmap(lambda self: st.sampled_from(self.identities())),
+        number=st.integers(0, 3),
+        port=st.sampled_from(("", "8080")),
+        dest=draw.dests(),
+    )
+    def adds_dest(self, name: str, number: int, port: str, dest: str) -> None:
+        self.run(f"-a {name} -r {server_text(name, number, port)} {dest}")
+
+    @precondition(lambda self: self.members())
+    @rule(member=st.runner().flatmap(lambda self: st.sampled_from(self.members())), dest=draw.dests())
+    def edits_dest(self, member: tuple[str, str], dest: str) -> None:
+        self.run(f"-e {member[0]} -r {member[1]} {dest}")
+
+    @precondition(lambda self: self.members())
+    @rule(member=st.runner().flatmap(lambda self: st.sampled_from(self.members())))
+    def deletes_dest(self, member: tuple[str, str]) -> None:
+        self.run(f"-d {member[0]} -r {member[1]}")
+
+    @rule(command=st.runner().flatmap(lambda self: draw.commands(self.SCHEDULERS)))
+    def runs(self, command: str) -> None:
+        self.run(command)
+
+    @rule(command=draw.timeouts())
+    def sets_timeouts(self, command: str) -> None:
+        self.run(command)
+
+    @rule(setting=draw.sysctls())
+    def writes_sysctl(self, setting: tuple[str, int]) -> None:
+        self.ipvs.sysctl_write(*setting)
+        self._step(kind="sysctl", text=f"{setting[0]}={setting[1]}")
+
+    # --- conversations ------------------------------------------------------------------------------------------------
+    @precondition(lambda self: self.identities())
+    @rule(
+        target=flows,
+        name=st.runner().flatmap(lambda self: st.sampled_from(self.identities())),
+        client=st.tuples(st.integers(0, 3), st.sampled_from(draw.CLIENT_PORTS)),
+        port=st.sampled_from((80, 443)),
+        protocol=st.sampled_from(("tcp", "udp")),
+        words=st.integers(1, 4),
+    )
+    def connects(self, name: str, client: tuple[int, int], port: int, protocol: str, words: int) -> Conversation:
+        """A client begins a conversation with a service, and gets so many words far; port and protocol count where the service takes any."""
+        flow = conversation(name, client, port, protocol)
+        self.talks.append(flow)
+        for _ in range(words):
+            self.say(flow, flow.next())
+        return flow
+
+    @rule(flow=flows, words=st.integers(1, 3))
+    def goes_on(self, flow: Conversation, words: int) -> None:
+        """What real peers would say next."""
+        for _ in range(words):
+            self.say(flow, flow.next())
+
+    @rule(flow=flows, side=SIDES)
+    def closes(self, flow: Conversation, side: Side) -> None:
+        """One side closes; most of the time the rest follows by `goes_on`."""
+        self.say(flow, flow.closing(side))
+
+    @rule(flow=flows, side=SIDES)
+    def resets(self, flow: Conversation, side: Side) -> None:
+        self.say(flow, flow.resetting(side))
+
+    @rule(flow=flows, confirmed=st.booleans())
+    def opens_again(self, flow: Conversation, confirmed: bool) -> None:
+        """The client's opening from the same port, whatever the phase; conntrack may know the old connection."""
+        opening = Conversation(flow.protocol, flow.client, flow.virtual).next()
+        self.say(flow, opening, bits=PKT_CT_CONFIRMED if confirmed else 0)
+
+    @rule(flow=flows, side=SIDES, word=st.integers(0, 12))
+    def says(self, flow: Conversation, side: Side, word: int) -> None:
+        """Any word at any time."""
+        words = WORDS[flow.protocol]
+        self.say(flow, Say(side, words[word % len(words)]))
+
+    @rule(flow=flows, kind=st.integers(0, 4))
+    def cannot_reach_server(self, flow: Conversation, kind: int) -> None:
+        """A router behind the director answers the last packet to the server with an ICMP error."""
+        if flow.asked is not None:
+            self.feed(icmp_about(flow.asked, kind))
+
+    @rule(flow=flows, kind=st.integers(0, 4))
+    def cannot_reach_client(self, flow: Conversation, kind: int) -> None:
+        """A router in front of the director answers the last packet to the client with an ICMP error."""
+        if flow.answered is not None:
+            self.feed(icmp_about(flow.answered, kind))
+
+    @rule(packet=draw.any_packets())
+    def any_packet(self, packet: Packet) -> None:
+        """A packet of nobody, whole or damaged."""
+        self.feed(packet)
+
+    # --- references and time ------------------------------------------------------------------------------------------
+    @precondition(lambda self: self.last.conns)
+    @rule(number=st.integers(0, 7))
+    def holds(self, number: int) -> None:
+        """Somebody takes a reference on an entry, as another CPU would."""
+        conns = self.ipvs.conns()
+        cp = conns[number % len(conns)]
+        cp.get("the test")
+        self.held.append(cp)
+        self._step(kind="command", text=f"hold {cp!r}")
+
+    @precondition(lambda self: self.held)
+    @rule()
+    def gives_back(self) -> None:
+        self.held.pop().plain_put()
+        self._step(kind="command", text="put")
+
+    @rule(wait=draw.waits())
+    def waits(self, wait: Wait) -> None:
+        """Time passes."""
+        until = wait.until(self.ipvs.clock)
+        self.ipvs.clock.advance_to(until)
+        self._step(kind="wait", text=repr(wait))
+
+    # --- the end ------------------------------------------------------------------------------------------------------
+    def teardown(self) -> None:
+        """Everything is given back and deleted; then, when all timers have fired, nothing is left of it."""
+        while self.held:
+            self.held.pop().plain_put()
+        for name in ("drop_entry", "drop_packet", "secure_tcp"):
+            self.ipvs.sysctl_write(name, 0)
+        self.last = look(self.ipvs)
+        self.run("-C")
+        ns, clock = self.ipvs.ns, self.ipvs.clock
+        for _ in range(LONGEST_LIFE):
+            due = clock.next_deadline()
+            if due is None:
+                break
+            clock.advance_to(due)
+            self._step(kind="wait", text=f"to jiffy {due}")
+        leaks = [f"{cp!r} is still there" for cp in ns.conns]
+        leaks += [f"{dest!r} is still in the trash" for dest in ns.trash.dests]
+        leaks += [f"{dest!r} has refcnt {dest.refcnt} and {dest.svc!r}" for dest in self.seen_dests if dest.refcnt != 1 or dest.svc is not None]
+        leaks += [f"{svc!r} has refcnt {svc.refcnt}" for svc in self.seen_services if svc.refcnt]
+        leaks += [f"{timer!r} is still armed" for timer in clock.pending_timers()]
+        if leaks:
+            raise LawBroken("something leaks after everything has expired:\n  " + "\n  ".join(leaks))
+
+
+def identity(svc: Service) -> str:
+    """A service as ipvsadm names it."""
+    if svc.fwmark:
+        return f"-f {svc.fwmark}" + ("" if svc.af == AF_INET else " -6")
+    return f"{draw.OPTION[proto_name(svc.protocol).lower()]} {format_endpoint(svc.af, svc.endpoint)}"
+
+
+def server_text(name: str, number: int, port: str = "") -> str:
+    """A real server for a service: the one with this number, on the service's port (80 where it has none) or another."""
+    pool = draw.SERVERS6 if "[" in name or name.endswith("-6") else draw.SERVERS
+    own = "0" if name.endswith(":0") else "80" if name.startswith("-f") else name.rpartition(":")[2]
+    return draw.endpoint(pool[number % len(pool)], int(port or own))
+
+
+def conversation(name: str, client: tuple[int, int], port: int, protocol: str) -> Conversation:
+    """A conversation with a service named as ipvsadm does."""
+    words = name.split()
+    six = "[" in name or "-6" in words
+    pool = draw.CLIENTS6 if six else draw.CLIENTS
+    source = draw.endpoint(pool[client[0] % len(pool)], client[1])
+    virtual = draw.endpoint(draw.VIRTUAL6 if six else draw.VIRTUAL, port)
+    if words[0] == "-f":
+        return Conversation(protocol, source, virtual, mark=int(words[1]))
+    own = next(kind for kind, option in draw.OPTION.items() if option == words[0])
+    return Conversation(own, source, virtual if words[1].endswith(":0") else words[1])
+
+
+def icmp_about(packet: Packet, kind: int) -> Packet:
+    """An ICMP error of a router about a packet: it quotes the packet and goes to its sender."""
+    types = ICMP_UNREACHABLE[packet.af]
+    type_, code = types[kind % len(types)]
+    router = "198.51.100.99" if packet.af == AF_INET else "2001:db8:9:9::99"
+    rest = bytes(2) + (1400).to_bytes(2, "big") if type_ in (2, 3) else bytes(4)
+    return Packet.icmp(router, format_addr(packet.af, packet.src >> 16), type_, code, rest, packet.raw[:68], device=DEVICE)
+
+
+__all__ = ["BUDGET", "Conversation", "IPVSMachine", "Packet", "Say", "Wait"]
