@@ -208,6 +208,8 @@ class Sctp(Protocol):
         if event is None:
             return
         direction = choose_direction(cp, direction)
+        if not cp.state.rows:  # a template, taken for the connection of a packet to client port 0: its number counts as a state of SCTP
+            cp.state = pd.states[cp.state.index]
         enter_state(cp, cp.state.rows[direction][event], SctpState.ESTABLISHED, direction, event.name)
 
     def csum_check(self, pkt: Packet) -> bool:

@@ -159,6 +159,8 @@ class Tcp(Protocol):
         if flags < 0:
             return
         direction = choose_direction(cp, direction)
+        if not cp.state.rows:  # a template, taken for the connection of a packet to client port 0: its number counts as a state of TCP
+            cp.state = pd.states[cp.state.index]
         state = cp.state.rows[direction][flags]
         emit = cp.ipvs.emit
         enter_state(cp, state, ESTABLISHED, direction, (event_of(flags) or "none") if emit is not None else "")
