@@ -120,14 +120,14 @@ class Control:
 
     def new_service(self, user: ServiceUser) -> Service:
         """Add a service. Raises EINVAL, EAFNOSUPPORT, EEXIST, ENOENT (scheduler or engine), or what the scheduler says."""
-        user = self._check_names(self._identity(user))
+        user = self._identity(self._check_names(user))
         if self.find(user) is not None:
             raise IPVSError(errno.EEXIST)
         return self.add_service(evolve(user, flags=user.flags & user.flags_mask))
 
     def set_service(self, user: ServiceUser) -> Service:
         """Edit a service. Raises as ``new_service``, but ESRCH where there is none."""
-        user = self._check_names(self._identity(user))
+        user = self._identity(self._check_names(user))
         svc = self._existing(user)
         self.edit_service(svc, evolve(user, flags=svc.flags & ~user.flags_mask & 0xFFFFFFFF | user.flags & user.flags_mask))
         return svc
