@@ -92,6 +92,8 @@ class Estimator:
         self.clock = clock
         self.tick: int = 2 * clock.hz // IPVS_EST_NTICKS
         self.members: dict[Stats, None] = {}
+        self.pending: dict[Stats, None] = {}  #: members that have no row yet
+        self.rows: dict[int, dict[Stats, None]] = {}  #: members by row, no empty ones
         self.enabled = False  #: the namespace has had a service
         self.running = False
         self.est_timer = clock.now  #: jiffy for which ``est_row`` is due; first that of the namespace's start
@@ -102,14 +104,24 @@ class Estimator:
 
     def start(self, stats: Stats) -> None:
         """Begin estimating an object (source: ip_vs_est.c, ip_vs_start_estimator)."""
+        self._forget(stats)
         stats.row = -1
         stats.added = self.clock.now
-        self.members[stats] = None
+        self.members[stats] = self.pending[stats] = None
         self._arm()
 
     def stop(self, stats: Stats) -> None:
         """Cease estimating an object: what it shows freezes (source: ip_vs_est.c, ip_vs_stop_estimator)."""
         self.members.pop(stats, None)
+        self._forget(stats)
+
+    def _forget(self, stats: Stats) -> None:
+        self.pending.pop(stats, None)
+        row = self.rows.get(stats.row, {})
+        if stats in row:
+            del row[stats]
+            if not row:
+                del self.rows[stats.row]
 
     def run(self, wanted: bool) -> None:
         """Start or stop the thread, as ``run_estimation`` and the first service do (source: ip_vs_ctl.c, est_reload_work_handler)."""
@@ -153,19 +165,21 @@ class Estimator:
 
     def _place(self, passed: int) -> None:
         """The thread looped at jiffy ``passed`` + 1: objects added by then get their row."""
+        if not self.pending:
+            return
         row = self._place_row()
-        for stats in self.members:
-            if stats.row < 0 and stats.added <= passed:
-                stats.row = row
+        for stats in [stats for stats in self.pending if stats.added <= passed]:
+            del self.pending[stats]
+            stats.row = row
+            self.rows.setdefault(row, {})[stats] = None
 
     def _wake(self) -> None:
         """The timer fired: the row that is due now is estimated."""
         now = self.clock.now
         while self.est_timer + self.late <= now:
             self._place(self.est_timer - self.tick)
-            for stats in self.members:
-                if stats.row == self.est_row:
-                    stats.estimate()
+            for stats in self.rows.get(self.est_row, ()):
+                stats.estimate()
             self._step()
         self._arm()
 
@@ -173,7 +187,7 @@ class Estimator:
         """Set the timer for the next row that holds something or will."""
         if not self.running or not self.members:
             return
-        rows = {stats.row if stats.row >= 0 else self._place_row() for stats in self.members}
+        rows = {*self.rows, self._place_row()} if self.pending else self.rows
         wait = min((row - self.est_row) % IPVS_EST_NTICKS for row in rows)
         expires = self.est_timer + wait * self.tick
         # a far expiry would be rounded up by the wheel: wake a little early and set the timer anew
