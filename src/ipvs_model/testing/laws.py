@@ -153,7 +153,8 @@ class PacketsMoveOnlyTheirOwnEntry(Law):
                 continue  # pulled to now: it is being replaced
             ends = {packet.src, packet.dst}
             own = seen.protocol == packet.proto and seen.client in ends and (seen.virt in ends or seen.real in ends)
-            template = seen.template and any(other.control is cp for other in step.after.conns.values())
+            svc = service_of(seen.dest)
+            template = seen.template and svc is not None and network(svc, packet.src >> 16) == seen.client >> 16
             self.require(own or template, step, f"{name(seen)} was re-armed by a packet that is not its own")
 
 
@@ -354,9 +355,11 @@ class ClientsOfOneNetworkShareTheirServer(Law):
                 self.require(new.dest is other.dest, step, f"{name(new)} went elsewhere than {name(other)}")
 
 
-def network(svc: Service, addr: int) -> int | ipaddress.IPv6Network:
-    """The client network of an address for a service."""
-    return addr & svc.netmask if svc.af == AF_INET else ipaddress.ip_network((addr, svc.netmask), strict=False)  # type: ignore[return-value]
+def network(svc: Service, addr: int) -> int:
+    """The client network of an address for a service, as an address."""
+    if svc.af == AF_INET:
+        return addr & svc.netmask
+    return int(ipaddress.IPv6Network((addr, svc.netmask), strict=False).network_address)
 
 
 # --- control ----------------------------------------------------------------------------------------------------------
