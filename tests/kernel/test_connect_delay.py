@@ -146,7 +146,7 @@ def test_an_ipvs_that_is_told_the_answer_does_the_same(name: str) -> None:
             out = action.apply(packet)
             if from_client:
                 sent = out.raw[16:20] if out is not None and action.verdict is Verdict.STOLEN else None
-                assert [sent] == ([raw[16:20] for device, raw in step.emitted if device == "rs"] or [None])
+                assert sent == next((raw[16:20] for device, raw in step.emitted if device == "rs"), None)
                 if sent is not None:
                     answers.held.add((packet.src, packet.dst))
     check(ipvs.ns)

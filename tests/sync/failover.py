@@ -207,8 +207,8 @@ def run(setting: Setting, visits: Sequence[Visit]) -> Result:
         link.up = False
     ghosts = [len(servers(backup).keys() - established.keys()) for backup in backups]
     fates = [Fate(*counts) for counts in take_over(backups, visits, zero, established)]
-    found = zip(lines, known, fates, ghosts, strict=True)
-    return Result(setting, len(established), *sent, tuple(Backup(loss, tuple(shares), fate, count) for (loss, _), shares, fate, count in found))
+    each = zip(lines, known, fates, ghosts, strict=True)
+    return Result(setting, len(established), *sent, tuple(Backup(loss, tuple(shares), fate, count) for (loss, _), shares, fate, count in each))
 
 
 def servers(ipvs: IPVS) -> dict[int, int]:
