@@ -1,0 +1,1 @@
+"""Long runs against the model: malformed packets, mutated sync datagrams, random control commands. ``python -m soak NAME``."""
