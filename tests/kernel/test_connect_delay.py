@@ -51,8 +51,6 @@ OTHERS: Final = {
 EXPECTED: Final = {f"delay-{end}-reuse{mode}": reused if mode else kept for end, (_, kept, reused) in ENDS.items() for mode in (0, 1, 2)} | OTHERS
 #: recorded with other steps: one SYN a jiffy; the server is deleted, which closes the connection at once
 APART: Final = ("delay-deleted-nodest1", "delay-quick-retry")
-#: the host's conntrack begins anew only if the server closed first; the kernel does so whoever did
-HOST_DIFFERS: Final = ("delay-fin-client-first-reuse1", "delay-fin-client-first-reuse2")
 
 
 def is_syn(step: Step) -> bool:
@@ -87,7 +85,7 @@ def test_the_retransmission_may_come_at_the_next_jiffy() -> None:
     assert [[raw[16:20].hex() for _, raw in step.emitted] for step in steps] == [[], ["0a01000c"], ["0a01000c"]]
 
 
-@pytest.mark.parametrize("name", sorted(set(TRACES) - set(HOST_DIFFERS)))
+@pytest.mark.parametrize("name", sorted(TRACES))
 def test_a_host_that_follows_conntrack_does_the_same(name: str) -> None:
     (checked,) = verify([TRACES[name]])
     assert checked.divergence is None, str(checked.divergence)

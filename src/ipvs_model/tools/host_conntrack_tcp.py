@@ -149,7 +149,7 @@ class TcpFlow:
             self.last = (segment.index, direction, segment.end)
             return Verdict.VALID
         if new == "SS" and self.state in ("TW", "CL"):
-            if receiver.closed_first or self.last[:2] == ("rst", direction):
+            if sender.closed_first or receiver.closed_first or self.last[:2] == ("rst", direction):
                 return Verdict.ANEW
             self.last = (segment.index, direction, segment.end)
             return Verdict.VALID
