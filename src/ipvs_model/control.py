@@ -414,14 +414,15 @@ class Control:
     def zero(self, ident: ServiceUser | None = None) -> None:
         """Zero one service and its destinations, or everything and the totals. Raises EINVAL, EAFNOSUPPORT, ESRCH."""
         if ident is not None:
-            self._zero_service(self._existing(ident))
+            self.zero_service(self._existing(ident))
             return
         for svc in self.ns.services:
-            self._zero_service(svc)
+            self.zero_service(svc)
         self.ns.tot_stats.zero()
 
     @staticmethod
-    def _zero_service(svc: Service) -> None:
+    def zero_service(svc: Service) -> None:
+        """Zero a service and its destinations (source: ip_vs_ctl.c, ip_vs_zero_service)."""
         for dest in svc.destinations:
             dest.stats.zero()
         svc.stats.zero()
