@@ -47,6 +47,9 @@ test-all: test
 	.ci/each-python
 
 soak: $(VENV)/.have-dev
+	$(BIN)/python -m soak malformed
+	$(BIN)/python -m soak sync
+	$(BIN)/python -m soak control
 	HYPOTHESIS_PROFILE=soak $(BIN)/python -m pytest -n 2 -q tests
 
 bench: $(VENV)/.have-bench
