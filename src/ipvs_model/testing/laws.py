@@ -148,7 +148,7 @@ class PacketsMoveOnlyTheirOwnEntry(Law):
         packet = step.packet
         if packet is None:
             return
-        for cp, seen in step.moved().items():
+        for seen in step.moved().values():
             if seen.expires <= step.after.now:
                 continue  # pulled to now: it is being replaced
             ends = {packet.src, packet.dst}
