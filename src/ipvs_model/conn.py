@@ -89,6 +89,8 @@ SEQ_FIELDS: Final = (
 
 INITIAL_TIMEOUT: Final = 3  #: seconds of life for an entry that no state machine has seen
 POSTPONE_TIMEOUT: Final = 60  #: seconds after an expiry that had to wait
+#: entries with one of these are never for the fast path
+UNUSUAL: Final = IP_VS_CONN_F_NO_CPORT | IP_VS_CONN_F_TEMPLATE | IP_VS_CONN_F_ONE_PACKET
 INVALID_PORT: Final = 0xFFFF  #: ports of an invalidated template
 
 
@@ -151,7 +153,7 @@ class Conn(Timer):
     """``struct ip_vs_conn``: one entry. It is its own timer; rare members hang on ``ext``."""
 
     __slots__ = (
-        "af", "client", "control", "dest", "ext", "flags", "hash_seq", "hnext", "in_pkts", "ipvs", "n_control", "protocol", "real", "refcnt", "state",
+        "af", "client", "control", "dest", "ext", "flags", "hash_seq", "hnext", "in_pkts", "ipvs", "n_control", "protocol", "quick", "real", "refcnt", "state",
         "sync_endtime", "timeout", "virt", "xmit",
     )  # fmt: skip
 
@@ -170,6 +172,7 @@ class Conn(Timer):
     dest: Dest | None
     in_pkts: int
     xmit: Any
+    quick: bool  #: nothing about it is unusual: the fast path may handle its packets
     hnext: Conn | None
     hash_seq: int
     sync_endtime: int
@@ -321,6 +324,18 @@ class Conn(Timer):
             if emit is not None:
                 emit(TimerStopped("ip_vs_conn_expire_now", self.key(), "expires at the next tick"))
 
+    def update_quick(self) -> None:
+        """See whether the fast path may handle its packets: no helper, no template, both endpoints known, a transmitter, a destination."""
+        self.quick = (
+            not self.flags & UNUSUAL
+            and self.dest is not None
+            and self.xmit is not None
+            and bool(self.client & 0xFFFF)
+            and (self.ext is None or self.ext.app is None)
+            # a UDP reply assures the template each time
+            and not (self.protocol == IPPROTO_UDP and self.control is not None)
+        )
+
     # -- control ---------------------------------------------------------------------------------------------------
 
     def control_add(self, control: Conn) -> None:
@@ -329,6 +344,7 @@ class Conn(Timer):
             self.control_del()
         self.control = control
         control.n_control += 1
+        self.update_quick()
         emit = self.ipvs.emit
         if emit is not None:
             emit(ControlMoved("ip_vs_control_add", self.key(), control.key(), 1, control.n_control))
@@ -369,6 +385,7 @@ def new_conn(ns: Netns, param: ConnParam, daf: int, real: int, flags: int, dest:
     cp.dest = None
     cp.in_pkts = 0
     cp.xmit = None
+    cp.quick = False
     cp.hnext = None
     cp.hash_seq = 0
     cp.ext = None
@@ -398,6 +415,7 @@ def new_conn(ns: Netns, param: ConnParam, daf: int, real: int, flags: int, dest:
         ns.bind_app(cp)
     if ns.sysctl.conntrack:
         cp.flags |= IP_VS_CONN_F_NFCT
+    cp.update_quick()
     emit = ns.emit
     if emit is not None:
         emit(ConnCreated("ip_vs_conn_new", cp.key(), cp.flags, dest.key() if dest is not None else None))
@@ -452,6 +470,8 @@ def unbind_dest(cp: Conn) -> None:
             dest.update_overload(-1)
     dest.refcnt -= 1
     cp.dest = None
+    if cp.xmit is not None:
+        cp.xmit.users -= 1
     emit = cp.ipvs.emit
     if emit is not None:
         name, value = ("persistconns", dest.persistconns) if cp.flags & IP_VS_CONN_F_TEMPLATE else ("totalconns", dest.totalconns)
@@ -472,6 +492,7 @@ def try_bind_dest(cp: Conn) -> None:
     pd = ns.protocols.get(cp.protocol)
     if pd is not None and pd.appcnt:
         ns.bind_app(cp)
+    cp.update_quick()
 
 
 def expire(cp: Conn) -> None:
@@ -581,4 +602,5 @@ def fill_cport(cp: Conn, port: int) -> None:
         ns.no_cport_count -= 1
         cp.flags &= ~IP_VS_CONN_F_NO_CPORT
         cp.client = cp.caddr << 16 | port
+    cp.update_quick()
     ns.conns.hash(cp)

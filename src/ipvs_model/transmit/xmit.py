@@ -7,7 +7,7 @@ source: ip_vs_xmit.c, ip_vs_bypass_xmit, ip_vs_nat_xmit, ip_vs_dr_xmit, ip_vs_tu
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from ipvs_model.conn import Conn, fill_cport
 from ipvs_model.events import Transmitted
@@ -45,7 +45,7 @@ class Transmitter:
     ``action`` is what a packet gets that needs no special care; ``mtu`` the longest such packet, -1: every packet needs a look.
     """
 
-    __slots__ = ("action", "dest", "mtu", "ns", "out", "real", "route", "virt")
+    __slots__ = ("action", "dest", "mtu", "ns", "out", "real", "route", "users", "virt")
 
     method = "null"
     modes = 0
@@ -55,6 +55,7 @@ class Transmitter:
         self.dest = dest
         self.real = real
         self.virt = virt
+        self.users = 0  #: entries bound to it; ``unbind_dest`` takes them off
         self.action: Action | None = None
         self.route: Route | None = None  #: the route that ``action`` holds for
         self.mtu = -1
@@ -217,6 +218,9 @@ class TunnelXmit(Transmitter):
         return action
 
 
+#: transmitters that a destination keeps whether they are used or not; fwmark and port-zero services make one for each virtual endpoint
+MANY: Final = 64
+
 #: forwarding method → transmitter; 5 to 7 have none
 TRANSMITTERS = {
     IP_VS_CONN_F_MASQ: NatXmit,
@@ -240,7 +244,10 @@ def bind_xmit(cp: Conn) -> None:
     key = (cp.method, cp.real, cp.virt)
     xmit = dest.xmits.get(key)
     if xmit is None:
+        if len(dest.xmits) >= MANY + 2 * (dest.totalconns + dest.persistconns):
+            dest.xmits = {key: other for key, other in dest.xmits.items() if other.users}
         xmit = dest.xmits[key] = kind(cp.ipvs, dest, cp.real, cp.virt)
+    xmit.users += 1
     cp.xmit = xmit
     # entries of one destination share their endpoints: an int each would cost more than many a slot
     cp.real, cp.virt = xmit.real, xmit.virt

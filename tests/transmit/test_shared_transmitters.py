@@ -1,0 +1,36 @@
+"""Entries of a destination with the same method and endpoints share a transmitter; those that nobody uses any more are forgotten."""
+
+from ipvs_model.ipvs import IPVS
+from ipvs_model.packet import Packet
+from ipvs_model.transmit.xmit import MANY
+
+
+def marked(packets, wait=0):
+    """A fwmark service with one destination, after a packet to each of so many virtual ports."""
+    ipvs = IPVS()
+    dest = ipvs.add_dest(ipvs.add_service(fwmark=1, scheduler="rr"), "10.1.0.11:0")
+    for port in range(1, packets + 1):
+        ipvs.run_hook(1, Packet.udp("203.0.113.7:40000", ("192.0.2.1", port), mark=1))
+        ipvs.clock.advance(seconds=wait)
+    return ipvs, dest
+
+
+def test_virtual_endpoints_that_nobody_talks_to_any_more_leave_nothing_behind():
+    ipvs, dest = marked(10 * MANY, wait=301)
+    assert ipvs.ns.conn_count <= 1
+    assert len(dest.xmits) <= MANY + 2
+
+
+def test_transmitters_in_use_are_kept_however_many_they_are():
+    ipvs, dest = marked(3 * MANY)
+    assert {id(cp.xmit) for cp in ipvs.conns()} == {id(xmit) for xmit in dest.xmits.values()}
+    assert [xmit.users for xmit in dest.xmits.values()] == [1] * 3 * MANY
+
+
+def test_an_expired_entry_gives_its_transmitter_back():
+    ipvs, dest = marked(1)
+    (xmit,) = dest.xmits.values()
+    ipvs.run_hook(1, Packet.udp("203.0.113.8:40000", ("192.0.2.1", 1), mark=1))
+    assert xmit.users == 2
+    ipvs.clock.advance(seconds=400)
+    assert (xmit.users, list(dest.xmits.values())) == (0, [xmit])
