@@ -34,9 +34,9 @@ def run_python(code: str, names: dict[str, object], where: str) -> None:
         exec(compile(code, where, "exec"), names)  # noqa: S102 (our own pages)
         return
     test = doctest.DocTestParser().get_doctest(code, names, where, where, 0)
+    test.globs = names  # itself, not a copy: a function of an earlier block sees what a later one assigns
     report: list[str] = []
     doctest.DocTestRunner(optionflags=FLAGS).run(test, out=report.append, clear_globs=False)
-    names |= test.globs
     assert not report, "".join(report)
 
 

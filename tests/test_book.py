@@ -1,0 +1,73 @@
+"""The book: its tables and pictures are what the code says, its chapters are whole, its links lead somewhere."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from ipvs_model.conn import FIELDS as CONN_FIELDS
+
+DOCS = Path(__file__).parents[1] / "docs"
+CHAPTERS = ("connections", "destinations", "services", "protocols", "timers")
+PAGES = sorted(page for page in DOCS.glob("**/*.md") if "_build" not in page.parts)
+
+
+def load() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("make_book", DOCS / "make_book.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+BOOK: Any = load()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(DOCS)))
+def test_tables_are_what_the_code_says(page):
+    text = page.read_text(encoding="utf-8")
+    assert BOOK.fill(text) == text, "python docs/make_book.py writes them"
+
+
+@pytest.mark.parametrize("name", sorted(BOOK.PICTURES))
+def test_pictures_are_what_the_code_draws(name):
+    assert (DOCS / "pictures" / f"{name}.svg").read_text(encoding="utf-8") == BOOK.PICTURES[name]()
+
+
+@pytest.mark.parametrize("chapter", CHAPTERS)
+def test_a_chapter_has_its_parts(chapter):
+    text = (DOCS / f"{chapter}.md").read_text(encoding="utf-8")
+    titles = re.findall(r"^## (.*)$", text, re.MULTILINE)
+    assert re.search(r"^\*\*The question that", text, re.MULTILINE)
+    assert any(title.startswith("The life of one") for title in titles)
+    assert [title for title in titles if title in ("The surprise", "Exercises", "Answers")] == ["The surprise", "Exercises", "Answers"]
+    assert "<!-- table: " in text
+
+
+def test_every_member_of_a_structure_is_in_its_chapter():
+    text = (DOCS / "connections.md").read_text(encoding="utf-8")
+    assert all(f"| `{field.name}` |" in text for field in CONN_FIELDS)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(DOCS)))
+def test_links_lead_to_pages_and_pictures_that_are_there(page):
+    text = re.sub(r"^```.*?^```$", "", page.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
+    for target in re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", text):
+        if "://" not in target:
+            assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+def test_every_picture_is_shown():
+    shown = {name for page in PAGES for name in re.findall(r"\]\((?:\.\./)?pictures/(\w+)\.svg\)", page.read_text(encoding="utf-8"))}
+    assert shown == set(BOOK.PICTURES)
+
+
+def test_a_changed_table_is_noticed():
+    assert "| `c_list` |" in BOOK.fill("<!-- table: fields ipvs_model.conn.FIELDS -->\n<!-- end -->")
+    with pytest.raises(KeyError):
+        BOOK.fill("<!-- table: nonsense -->\n<!-- end -->")
