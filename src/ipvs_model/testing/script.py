@@ -30,10 +30,30 @@ from ipvs_model.testing.conversations import CHUNKS
 
 DEFAULT_CLIENT: Final = "203.0.113.7"
 HEADERS: Final = ("card", "threads", "claim", "note")
-#: words that stand for several packets: who says what, one after the other
-MACROS: Final[dict[str, tuple[tuple[str, str], ...]]] = {
-    "connects": (("client", "S"), ("server", "SA"), ("client", "A")),
-    "closes": (("server", "FA"), ("client", "FA"), ("server", "A")),
+#: default sequence and acknowledgement numbers: of a SYN, of everything behind it
+NUMBERS: Final = {("client", True): (1000, 0), ("client", False): (1001, 9001), ("server", True): (9000, 1001), ("server", False): (9001, 1001)}
+
+
+@frozen
+class Word:
+    """One packet: who sends it, TCP flags or an SCTP chunk or "udp", and the numbers of a TCP header."""
+
+    side: str
+    text: str
+    seq: int
+    ack: int
+
+
+def word(side: str, text: str, seq: int | None = None, ack: int | None = None) -> Word:
+    """A word with the numbers that a peer would use where none are given."""
+    usual = NUMBERS[side, "S" in text]
+    return Word(side, text, usual[0] if seq is None else seq, usual[1] if ack is None else ack)
+
+
+#: words that stand for several packets, one after the other
+MACROS: Final[dict[str, tuple[Word, ...]]] = {
+    "connects": (word("client", "S"), word("server", "SA"), word("client", "A")),
+    "closes": (word("server", "FA"), word("client", "FA", ack=9002), word("server", "A", 9002, 1002)),
 }
 #: results that are no names
 OUTCOMES: Final = ("refused", "reset", "nothing", "itself")
@@ -106,15 +126,9 @@ class Says:
 
     clients: tuple[str, ...]
     service: str
-    word: str
-    options: tuple[tuple[str, int], ...] = ()
+    words: tuple[Word, ...]
     server: str | None = None
     expect: Expect = field(default=Expect(""))
-
-    @property
-    def macro(self) -> tuple[tuple[str, str], ...] | None:
-        """The packets that the word stands for, if it stands for several."""
-        return MACROS.get(self.word)
 
 
 @frozen
@@ -182,7 +196,7 @@ class Script:
 
     def command(self, args: str) -> str:
         """A command line with names put in: services as they are declared, servers as addresses."""
-        return " ".join(self.services.get(word) or self.servers.get(word) or word for word in args.split())
+        return " ".join(self.services.get(part) or self.servers.get(part) or part for part in args.split())
 
     def server_name(self, endpoint: str) -> str:
         """The name of an endpoint, or the endpoint."""
@@ -287,19 +301,26 @@ class _Reader:
         return int(least), int(most or least)
 
     def _says(self, words: list[str], wanted: str) -> Says:
-        source, target, word = words[0], words[2], words[3]
-        options = tuple((name, int(value)) for name, value in (option.split("=") for option in words[4:]))
-        if word not in MACROS and word not in CHUNKS and word not in ("udp", "-") and not set(word) <= TCP_FLAGS:
-            raise ScriptError(f"no such packet: {word}")
+        source, target, said = words[0], words[2], words[3]
+        options = {name: int(value) for name, value in (option.split("=") for option in words[4:])}
         expect = self._expect(wanted)
-        if source in self.servers:
-            service = next(iter(self.services))
-            if "@" in target:
-                target, service = target.split("@")
-            return Says(tuple(self.clients(target)), service, word, options, source, expect)
+        side = "server" if source in self.servers else "client"
+        spoken = MACROS.get(said) or tuple(self._word(side, part, options) for part in said.split(","))
+        if side == "server":
+            target, _, service = target.partition("@")
+            return Says(tuple(self.clients(target)), service or next(iter(self.services)), spoken, source, expect)
         if target not in self.services:
             raise ScriptError(f"no service {target}")
-        return Says(tuple(self.clients(source)), target, word, options, None, expect)
+        return Says(tuple(self.clients(source)), target, spoken, None, expect)
+
+    @staticmethod
+    def _word(side: str, text: str, options: dict[str, int]) -> Word:
+        """A packet's word; in front of a server's answer among a client's words stands <."""
+        if text.startswith("<"):
+            side, text = "server", text[1:]
+        if text not in CHUNKS and text not in ("udp", "-") and not set(text) <= TCP_FLAGS:
+            raise ScriptError(f"no such packet: {text}")
+        return word(side, text, options.get("seq"), options.get("ack"))
 
     def _expect(self, text: str) -> Expect:
         wanted, _, keep = text.partition(" as ")
@@ -316,15 +337,15 @@ class _Reader:
         if moved:
             return Expect(text, Moved(int(moved[1]), moved[2], moved[3]), name)
         results: list[str] = []
-        for word in wanted.split():
-            times = _TIMES.fullmatch(word)
-            results += [self._result(times[1])] * int(times[2]) if times else [self._result(word)]
+        for part in wanted.split():
+            times = _TIMES.fullmatch(part)
+            results += [self._result(times[1])] * int(times[2]) if times else [self._result(part)]
         return Expect(text, Sequence_(tuple(results)), name)
 
-    def _result(self, word: str) -> str:
-        if word not in OUTCOMES and word not in self.servers and word not in self.services:
-            raise ScriptError(f"no result {word}")
-        return word
+    def _result(self, text: str) -> str:
+        if text not in OUTCOMES and text not in self.servers and text not in self.services:
+            raise ScriptError(f"no result {text}")
+        return text
 
     def clients(self, text: str) -> Iterator[str]:
         """The endpoints that a client's text means: a port, an endpoint, or a range of ports or of last bytes of addresses."""

@@ -57,14 +57,14 @@ def _packets(script: Script, act: Says, first: int, asked: dict[str, int]) -> li
     """Packets and replies; ``asked``: the step of each client's last packet, to which a server of unknown name replies."""
     made: list[dict[str, Any]] = []
     for client in act.clients:
-        for side, word in act.macro or (("server" if act.server else "client", act.word),):
-            if side == "server" and act.server is None:
-                made.append({"op": "reply", "to": asked[client], "flags": word})
+        for word in act.words:
+            if word.side == "server" and act.server is None:
+                made.append({"op": "reply", "to": asked[client], "flags": word.text})
                 continue
-            packet = packet_of(script, act, client, word, act.server if side == "server" else None)
-            if side == "client":
+            packet = packet_of(script, act, client, word, act.server if word.side == "server" else None)
+            if word.side == "client":
                 asked[client] = first + len(made)
-            made.append({"op": "packet", "dev": SERVER_DEVICE if side == "server" else CLIENT_DEVICE, "hex": packet.raw.hex()})
+            made.append({"op": "packet", "dev": SERVER_DEVICE if word.side == "server" else CLIENT_DEVICE, "hex": packet.raw.hex()})
     return made
 
 

@@ -17,7 +17,7 @@ from ipvs_model.flags import IPPROTO_ICMP, IPPROTO_ICMPV6, IPPROTO_TCP, IPPROTO_
 from ipvs_model.ipvs import IPVS
 from ipvs_model.packet import Packet
 from ipvs_model.testing.conversations import say_packet
-from ipvs_model.testing.script import Counted, Entries, Ipvsadm, Line, Moved, Says, Scenario, Script, Sequence_, Sysctl, Tally
+from ipvs_model.testing.script import Counted, Entries, Ipvsadm, Line, Moved, Says, Scenario, Script, Sequence_, Sysctl, Tally, Word
 
 CLIENT_DEVICE: Final = "cli"
 SERVER_DEVICE: Final = "rs"
@@ -138,18 +138,16 @@ class _Runner:
 
     # --- packets ------------------------------------------------------------------------------------------------------
     def _say(self, act: Says) -> tuple[str, str]:
-        results = {}
+        results: dict[str, str] = {}
         for client in act.clients:
-            if act.macro is None:
-                results[client] = self._packet(act, client, act.word, act.server)
-                continue
             server = act.server
-            for side, word in act.macro:
-                if side == "server":
+            for word in act.words:
+                if word.side == "server":
                     server = server or self._server_of(act, client)
-                result = self._packet(act, client, word, server if side == "server" else None)
-                if side == "client":
-                    results[client] = result
+                result = self._packet(act, client, word, server if word.side == "server" else None)
+                results.setdefault(client, result)
+                if results[client] != result and word.side == "client" and act.server is None:
+                    results[client] += f"/{result}"
         return self._judge(act, results)
 
     def _server_of(self, act: Says, client: str) -> str:
@@ -162,7 +160,7 @@ class _Runner:
         virtual = as_int(self.script.endpoint(act.service))
         return [cp for cp in self.ipvs.conns(client=client, templates=False) if cp.virt == virtual]
 
-    def _packet(self, act: Says, client: str, word: str, server: str | None) -> str:
+    def _packet(self, act: Says, client: str, word: Word, server: str | None) -> str:
         self._tick()
         packet = packet_of(self.script, act, client, word, server)
         self.machine.inject(SERVER_DEVICE if server else CLIENT_DEVICE, packet.raw)
@@ -254,12 +252,11 @@ def seconds_text(bounds: tuple[int, int]) -> str:
     return str(bounds[0]) if bounds[0] == bounds[1] else f"{bounds[0]}..{bounds[1]}"
 
 
-def packet_of(script: Script, act: Says, client: str, word: str, server: str | None) -> Packet:
-    """The packet of a line for one client."""
+def packet_of(script: Script, act: Says, client: str, word: Word, server: str | None) -> Packet:
+    """The packet of a word for one client."""
     source, target = (script.servers[server], client) if server else (client, script.endpoint(act.service))
     protocol = script.protocol(act.service)
-    options = dict(act.options)
     if protocol != "tcp":
-        return say_packet(protocol, source, target, "DATA" if word == "udp" else word, device=None)
-    payload = b"0123456789" if "P" in word else b""
-    return Packet.tcp(source, target, "" if word == "-" else word, seq=options.get("seq", 9000 if server else 1000), ack=options.get("ack", 0), payload=payload)
+        return say_packet(protocol, source, target, "DATA" if word.text == "udp" else word.text, device=None)
+    payload = b"0123456789" if "P" in word.text else b""
+    return Packet.tcp(source, target, "" if word.text == "-" else word.text, seq=word.seq, ack=word.ack, payload=payload)
