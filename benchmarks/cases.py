@@ -1,4 +1,4 @@
-"""The cases: E established packets, C churn, T timers, M memory; each asserts that the model did what it is timed for."""
+"""The cases: E established packets, C churn, T timers, S size of the rules, M memory; each asserts that the model did what it is timed for."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ import sys
 from collections.abc import Callable
 
 from benchmarks.measure import Figure, compare
-from ipvs_model import IPVS, Environment, Hook, Packet, Verdict
+from ipvs_model import IPVS, Dest, Environment, Hook, Packet, Verdict
+from ipvs_model.packet.view import fill_iph
 
 VIP = "192.0.2.1:80"
 QUIET = Environment()
@@ -188,6 +189,117 @@ def t1(conns: int = 50_000) -> Figure:
     return compare("T1", "expiring a connection", case, floor, conns, 8, rounds=5)
 
 
+Case = tuple[Callable[[], None], Callable[[], None], int]
+
+
+def wlc_choices(dests: int, choices: int) -> Case:
+    """wlc's choice among many destinations of weights 1 to 3 under load, to a loop that compares two attributes of each."""
+    ipvs = director(dests)
+    svc = ipvs.services[0]
+    for number, dest in enumerate(svc.destinations):
+        ipvs.edit_dest(svc, dest, weight=1 + number % 3)
+        dest.activeconns, dest.totalconns = 10 + number * 7 % 50, 60
+    syn = Packet.tcp(client(0), VIP, "S")
+    header, scheduler = fill_iph(syn), svc.scheduler
+    best = min(svc.destinations, key=lambda dest: (dest.activeconns * 256 + dest.totalconns) / dest.weight)
+
+    def case() -> None:
+        for _ in range(choices):
+            assert scheduler.schedule(svc, syn, header) is best
+
+    def floor() -> None:
+        for _ in range(choices):
+            least: Dest = svc.destinations[0]
+            for dest in svc.destinations:
+                if dest.activeconns * least.weight < least.activeconns * dest.weight:
+                    least = dest
+
+    return case, floor, choices
+
+
+def s1() -> Figure:
+    """wlc over 1,000 destinations."""
+    return compare("S1", "wlc: a choice among 1,000 destinations, to a loop over them", *wlc_choices(1000, 20), 3)
+
+
+def mh_choices(dests: int, clients: int) -> Case:
+    """mh's choice among many destinations."""
+    ipvs = director(dests, "mh")
+    svc = ipvs.services[0]
+    syns = [Packet.tcp(client(number * 50), VIP, "S") for number in range(clients)]
+    asked = [(syn, fill_iph(syn)) for syn in syns]
+    schedule = svc.scheduler.schedule
+    chosen = [schedule(svc, syn, header) for syn, header in asked]
+    assert len(set(chosen)) > min(dests, clients) // 2
+
+    def case() -> None:
+        for number, (syn, header) in enumerate(asked):
+            assert schedule(svc, syn, header) is chosen[number]
+
+    return case, floor_of([(syn, Hook.LOCAL_IN) for syn in syns], 1), clients
+
+
+def s2() -> Figure:
+    """mh over 1,000 destinations."""
+    return compare("S2", "mh: a choice among 1,000 destinations", *mh_choices(1000, 2000), 10)
+
+
+def mh_tables(dests: int) -> Case:
+    """mh's table dealt out anew after an edit, to 4,093 stores into a list and as many counters."""
+    ipvs = director(dests, "mh")
+    svc = ipvs.services[0]
+    syn = Packet.tcp(client(0), VIP, "S")
+    header = fill_iph(syn)
+    weights = [2, 1]
+    counters = [Floor() for _ in range(dests)]
+
+    def case() -> None:
+        weights.reverse()
+        ipvs.edit_dest(svc, svc.destinations[0], weight=weights[0])
+        assert svc.scheduler.schedule(svc, syn, header) in svc.destinations
+        assert sum(dest.refcnt - 1 for dest in svc.destinations) == 4093
+
+    def floor() -> None:
+        table: list[Floor | None] = [None] * 4093
+        for slot in range(4093):
+            table[slot] = counters[slot % dests]
+            counters[slot % dests].n += 1
+
+    return case, floor, 1
+
+
+def s3() -> Figure:
+    """mh's table over 1,000 destinations."""
+    return compare("S3", "mh: the table of 1,000 destinations dealt out anew", *mh_tables(1000), 25)
+
+
+def many_services(services: int, conns: int) -> Case:
+    """Connections begun and forgotten, spread over many services, to the same over one."""
+    directors = []
+    for count in (services, 1):
+        ipvs = IPVS(QUIET)
+        ipvs.sysctl_write("run_estimation", 0)
+        for number in range(count):
+            svc = ipvs.add_service("tcp", (0xC0000200 + number // 200, 1000 + number % 200), scheduler="rr")
+            ipvs.add_dest(svc, (0x0A010000 + number + 1, 8080))
+        syns = [Packet.tcp(client(number), (0xC0000200 + number % count // 200, 1000 + number % count % 200), "S", device="cli") for number in range(conns)]
+        directors.append((ipvs, syns))
+
+    def play(ipvs: IPVS, syns: list[Packet]) -> None:
+        for syn in syns:
+            assert ipvs.process(syn).verdict is Verdict.STOLEN
+        assert ipvs.ns.conn_count == conns
+        ipvs.clock.advance(seconds=63)
+        assert ipvs.ns.conn_count == 0
+
+    return lambda: play(*directors[0]), lambda: play(*directors[1]), conns
+
+
+def s4() -> Figure:
+    """1,000 services."""
+    return compare("S4", "a connection begun and forgotten with 1,000 services, to the same with one", *many_services(1000, 2000), 1.5, collect=True, rounds=5)
+
+
 def m1(conns: int = 1_000_000) -> Figure:
     """Memory of a connection in a fresh process: growth of the resident set over so many established ones."""
     script = f"from benchmarks.memory import main; main({conns})"
@@ -195,4 +307,4 @@ def m1(conns: int = 1_000_000) -> Figure:
     return Figure("M1", f"resident bytes a connection, {conns:,} established", "B", (result["bytes"],), 450)
 
 
-CASES = {"E1": e1, "E3": e3, "E4": e4, "E5": e5, "C1": c1, "T1": t1, "M1": m1}
+CASES = {"E1": e1, "E3": e3, "E4": e4, "E5": e5, "C1": c1, "T1": t1, "S1": s1, "S2": s2, "S3": s3, "S4": s4, "M1": m1}
