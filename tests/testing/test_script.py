@@ -112,6 +112,7 @@ def test_every_scenario_has_a_director_of_its_own():
         ("1 40000 > wen S", "no service wen"),
         ("1 40000 > web XYZ", "no such packet: XYZ"),
         ("1 40000 > web S => C", "no result C"),
+        ("1 40000 > web INIT,<INIT-ACK", "without name is a TCP packet"),
         ("1 C is 0/0", "no server C"),
         ("1 40000 sings", "not understood"),
         ("2 sync 0\n1 sync 0", "time goes back"),

@@ -318,6 +318,8 @@ class _Reader:
         """A packet's word; in front of a server's answer among a client's words stands <."""
         if text.startswith("<"):
             side, text = "server", text[1:]
+            if not set(text) <= TCP_FLAGS:
+                raise ScriptError(f"an answer of a server without name is a TCP packet, not {text}")
         if text not in CHUNKS and text not in ("udp", "-") and not set(text) <= TCP_FLAGS:
             raise ScriptError(f"no such packet: {text}")
         return word(side, text, options.get("seq"), options.get("ack"))
