@@ -50,6 +50,8 @@ class ConnTable:
         self.mask = (1 << ns.env.tab_bits) - 1
         self.tables: dict[int, Table] = {}  #: family << 16 | protocol → client endpoint → newest entry
         self.engine_buckets: Table = {}  #: bucket → newest entry that an engine hashed
+        self.virtuals: set[int] = set()  #: virtual endpoints of the transmitters made so far
+        self.crossed = False  #: some client endpoint has been a virtual one too
         self.seq = 0  #: counts hash operations: order of entries in a bucket
 
     # -- hashing ---------------------------------------------------------------------------------------------------
@@ -66,7 +68,18 @@ class ConnTable:
         table = self.tables.get(number)
         if table is None:
             table = self.tables[number] = {}
+            self.ns.quick_changed()
         return table
+
+    def add_virtual(self, endpoint: int) -> None:
+        """A transmitter for a virtual endpoint was made."""
+        self.virtuals.add(endpoint)
+        if not self.crossed and any(endpoint in table for table in self.tables.values()):
+            self._cross()
+
+    def _cross(self) -> None:
+        self.crossed = True
+        self.ns.quick_changed()
 
     def bucket(self, cp: Conn) -> int:
         """Bucket of an entry."""
@@ -87,6 +100,8 @@ class ConnTable:
         table, key = self._place(cp)
         cp.hnext = table.get(key)
         table[key] = cp
+        if key in self.virtuals and not self.crossed:
+            self._cross()
         emit = self.ns.emit
         if emit is not None:
             emit(ConnHashed("ip_vs_conn_hash", cp.key(), True))

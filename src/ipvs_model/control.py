@@ -188,6 +188,7 @@ class Control:
         """Packets of a family are seen while it has a service (source: ip_vs_register_hooks, ip_vs_unregister_hooks)."""
         ns = self.ns
         ns.hooks_afmask = (1 if ns.num_services else 0) | (2 if ns.num_services6 else 0)
+        ns.quick_changed()
 
     def edit_service(self, svc: Service, user: ServiceUser) -> None:
         """Change a service (source: ip_vs_ctl.c, ip_vs_edit_service)."""

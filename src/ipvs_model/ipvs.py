@@ -126,6 +126,7 @@ class IPVS:
         ns.run_local_out = self._local_out
         ns.gather = self._gather
         ns.routes_changed = routes_changed
+        ns.quick_changed = self.fast.refresh
         ns.conntrack_active = self.control.conntrack_active
         for name in ("run_estimation", "est_cpulist", "est_nice"):
             ns.sysctl.on_write[name] = self._estimation_written
@@ -421,13 +422,16 @@ class IPVS:
                     watcher(event)
 
             self.ns.emit = fan_out
+        self.fast.refresh()
 
     def fork(self) -> IPVS:
         """A deep copy: both go on independently, with clocks of their own; nobody watches the copy."""
         watchers, emit = self._watchers, self.ns.emit
         self._watchers, self.ns.emit = [], None
         try:
-            return copy.deepcopy(self)
+            twin = copy.deepcopy(self)
+            twin.fast.refresh()
+            return twin
         finally:
             self._watchers, self.ns.emit = watchers, emit
 

@@ -169,6 +169,7 @@ class Netns:
         self.run_local_out: Callable[[Packet], Packet | None] = _nothing
         self.gather: Callable[[Hook, Packet], Packet | None] = _nothing
         self.routes_changed: Callable[[Dest], None] = _nothing
+        self.quick_changed: Callable[[], None] = _nothing
         self.net_ratelimit: Callable[[], bool] = bool
         self.conntrack_active: Callable[[int], bool] = bool
 

@@ -71,11 +71,11 @@ class StateRow:
 class State:
     """A state of one protocol in one namespace; identity tells states apart.
 
-    ``rows[direction][event]`` is the next state. The timer fields cache expiry and wheel bucket for the current jiffy, so that all
+    ``rows[direction][event]`` is the next state; ``quick`` the same for the fast path, None where a packet needs the layered way. The timer fields cache expiry and wheel bucket for the current jiffy, so that all
     connections re-armed in one tick with this state's timeout share them.
     """
 
-    __slots__ = ("active", "bucket", "expires", "index", "name", "rows", "stamp", "timeout")
+    __slots__ = ("active", "bucket", "expires", "index", "name", "quick", "rows", "stamp", "timeout")
 
     def __init__(self, row: StateRow, hz: int) -> None:
         self.index = row.index
@@ -83,6 +83,7 @@ class State:
         self.timeout = row.timeout * hz  #: jiffies
         self.active = row.active
         self.rows: tuple[tuple[State, ...], ...] = ()
+        self.quick: tuple[tuple[State | None, ...], ...] = ((None,), (None,), (None,))
         self.stamp = -1  #: jiffy for which ``expires`` and ``bucket`` hold
         self.expires = 0
         self.bucket: Bucket | None = None
@@ -90,11 +91,11 @@ class State:
     def __repr__(self) -> str:
         return f"<State {self.name}>"
 
-    def __getstate__(self) -> tuple[int, str, int, bool, tuple[tuple[State, ...], ...]]:
-        return self.index, self.name, self.timeout, self.active, self.rows
+    def __getstate__(self) -> tuple[Any, ...]:
+        return self.index, self.name, self.timeout, self.active, self.rows, self.quick
 
-    def __setstate__(self, state: tuple[int, str, int, bool, tuple[tuple[State, ...], ...]]) -> None:
-        self.index, self.name, self.timeout, self.active, self.rows = state
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        self.index, self.name, self.timeout, self.active, self.rows, self.quick = state
         self.stamp, self.expires, self.bucket = -1, 0, None
 
 

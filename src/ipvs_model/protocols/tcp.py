@@ -132,6 +132,8 @@ class Tcp(Protocol):
         states = pd.states
         for state in states:
             state.rows = tuple(tuple(states[index] for index in direction[state.index]) for direction in _NEXT[name])
+            # a SYN is for the layered way: it may open a connection anew
+            state.quick = tuple(tuple(None if bits & SYN else after for bits, after in enumerate(row)) for row in state.rows)
 
     def timeout_change(self, pd: ProtoData, secure: bool) -> None:
         """Exchange the transition table; timeouts and connections stay as they are (source: tcp_timeout_change)."""

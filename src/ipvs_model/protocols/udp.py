@@ -28,6 +28,13 @@ class Udp(Protocol):
     states = STATES
     min_header = 8
 
+    def net_init(self, ns: Netns) -> ProtoData:
+        """One state, which a datagram never leaves (source: __udp_init)."""
+        pd = super().net_init(ns)
+        state = pd.states[0]
+        state.quick = ((state,), (state,), (state,))
+        return pd
+
     def start_gate(self, ns: Netns, pkt: Packet, iph: IpHdr) -> bool | None:
         """Every datagram may start a connection (source: udp_conn_schedule)."""
         return True if pkt.length - iph.len >= 8 else None

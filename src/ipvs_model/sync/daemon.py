@@ -138,6 +138,7 @@ class SyncDaemons:
             name = STATE_NAMES[user.state]
             ns.log("info", f"IPVS: sync thread started: state = {name}, mcast_ifn = {entry.mcast_ifn}, syncid = {entry.syncid}, id = {index}")
         ns.sync_state |= user.state
+        ns.quick_changed()
         if self.master is not None and user.state == F.IP_VS_STATE_MASTER:
             self.master.start()
 
@@ -151,6 +152,7 @@ class SyncDaemons:
         if not self.ns.sync_state & state:
             raise IPVSError(errno.ESRCH)
         self.ns.sync_state &= ~state
+        self.ns.quick_changed()
         if state == F.IP_VS_STATE_BACKUP:
             self.backup = None
         elif self.master is not None:

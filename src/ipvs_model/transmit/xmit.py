@@ -45,7 +45,7 @@ class Transmitter:
     ``action`` is what a packet gets that needs no special care; ``mtu`` the longest such packet, -1: every packet needs a look.
     """
 
-    __slots__ = ("action", "dest", "mtu", "ns", "out", "real", "route", "users", "virt")
+    __slots__ = ("action", "dest", "mtu", "ns", "out", "real", "route", "server", "users", "virt")
 
     method = "null"
     modes = 0
@@ -55,6 +55,7 @@ class Transmitter:
         self.dest = dest
         self.real = real
         self.virt = virt
+        self.server = real if self.method == "nat" else virt  #: source of replies
         self.users = 0  #: entries bound to it; ``unbind_dest`` takes them off
         self.action: Action | None = None
         self.route: Route | None = None  #: the route that ``action`` holds for
@@ -247,6 +248,7 @@ def bind_xmit(cp: Conn) -> None:
         if len(dest.xmits) >= MANY + 2 * (dest.totalconns + dest.persistconns):
             dest.xmits = {key: other for key, other in dest.xmits.items() if other.users}
         xmit = dest.xmits[key] = kind(cp.ipvs, dest, cp.real, cp.virt)
+        cp.ipvs.conns.add_virtual(cp.virt)
     xmit.users += 1
     cp.xmit = xmit
     # entries of one destination share their endpoints: an int each would cost more than many a slot
