@@ -96,6 +96,7 @@ MARK_RULES: Final = "iptables -t mangle -A PREROUTING -p {} -d 192.0.2.2 -j MARK
 
 GROWTH_FROM: Final = 50_000  #: packets after which memory is first measured
 GROWTH_LIMIT: Final = 1 << 20  #: bytes
+HOST_LIFE: Final = 5_000  #: packets after which the host is another one: it remembers every address that it was ever asked about
 
 
 @frozen
@@ -181,6 +182,9 @@ class Run:
     def step(self) -> None:
         """Feed one packet, at times after something else happened."""
         rng = self.rng
+        if self.number and self.number % HOST_LIFE == 0:
+            self.host = _host()
+            self.keys.clear()
         if self.number % 37 == 0:
             self._meanwhile()
         packet, hook, self.fed = next(self.source)
