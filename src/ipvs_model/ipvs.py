@@ -36,7 +36,7 @@ from ipvs_model.flags import (
     Verdict,
 )
 from ipvs_model.invariants import all_dests
-from ipvs_model.ipvsadm import Result
+from ipvs_model.ipvsadm import Resolver, Result
 from ipvs_model.ipvsadm import run as run_ipvsadm
 from ipvs_model.netns import Environment, Netns
 from ipvs_model.packet import Packet
@@ -182,8 +182,8 @@ class IPVS:
     def receive(self, pkt: Packet, hook: Hook | str | None = None) -> Outcome:
         """A packet reaches the host: run the hook that routing chooses (or the one given), collect what leaves and why.
 
-        The routing provider chooses LOCAL_IN or FORWARD; without a provider, virtual addresses are local. A packet with no way in is accepted
-        untouched. Never raises for what is in the packet.
+        The routing provider chooses LOCAL_IN or FORWARD; without a provider, virtual addresses are local. A packet with no way in is dropped
+        before any hook. Never raises for what is in the packet.
         """
         ns = self.ns
         chosen = self._hook_of(pkt, hook)
@@ -358,9 +358,9 @@ class IPVS:
         kind = TUN_TYPES[tun_type] if isinstance(tun_type, str) else tun_type
         return DestUser(af=af, addr=addr, port=port, conn_flags=method, tun_type=kind, **values)
 
-    def ipvsadm(self, args: str | Sequence[str], stdin: str = "") -> Result:
-        """Run an ipvsadm command line ("-A -t 192.0.2.1:80 -s rr"): exit status, output, error output."""
-        return run_ipvsadm(self.control, self.proc, args, stdin)
+    def ipvsadm(self, args: str | Sequence[str], stdin: str = "", *, resolver: Resolver | None = None) -> Result:
+        """Run an ipvsadm command line ("-A -t 192.0.2.1:80 -s rr"): exit status, output, error output; ``resolver`` knows host and service names."""
+        return run_ipvsadm(self.control, self.proc, args, stdin, resolver=resolver)
 
     def proc(self, name: str) -> str:
         """The text of a /proc/net file: ip_vs, ip_vs_conn, ip_vs_conn_sync, ip_vs_stats, ip_vs_stats_percpu, ip_vs_app."""

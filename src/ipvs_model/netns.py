@@ -28,15 +28,6 @@ if TYPE_CHECKING:
     from ipvs_model.service import ServiceTable
 
 
-def boot_jiffies(hz: int) -> int:
-    """Jiffies at boot: the low 32 bits wrap five minutes later.
-
-    >>> boot_jiffies(250)
-    4294892296
-    """
-    return (1 << 32) - 300 * hz
-
-
 def unlimited_pages() -> int:
     """The default memory measure: plenty."""
     return 1 << 31
@@ -119,7 +110,7 @@ class Netns:
 
     def __init__(self, env: Environment, clock: Clock | None = None) -> None:
         self.env = env
-        self.clock = clock if clock is not None else Clock(env.hz, boot_jiffies(env.hz) if env.start_jiffies is None else env.start_jiffies, env.timers)
+        self.clock = clock if clock is not None else Clock(env.hz, env.start_jiffies, env.timers)
         self.sysctl = Sysctl(env.hz, env.cpus)
         self.rng = Rng(env.seed)
         self.routing: RoutingProvider = env.routing if env.routing is not None else DefaultRouting()

@@ -76,10 +76,9 @@ LOOPBACK: Final = _prefixes(["127.0.0.0/8", "::1/128"])
 
 @frozen
 class DefaultRouting:
-    """A host with one device: ``local`` prefixes (and loopback) are its own, everything else is on-link with the same MTU.
+    """A host with one device: the ``local`` prefixes (and loopback) are its own, everything else is on-link with the same MTU.
 
-    With ``local=None`` every address that IPVS is asked about as a packet's destination counts as local to the input side when it is a
-    virtual address; the front end passes its services' addresses by ``add_local``.
+    Virtual addresses need not be among them: ``IPVS.receive`` counts the addresses of services as local when no provider is given.
     """
 
     local: tuple[str, ...] = ()

@@ -16,7 +16,8 @@ from typing import Final
 from ipvs_model.apps import Ftp
 from ipvs_model.flags import AF_INET, AF_INET6, IP_VS_CONN_F_NFCT, IPPROTO_TCP, IPPROTO_UDP, PKT_NOT_TO_HOST, PKT_ROUTE_LOCAL, Hook, Verdict
 from ipvs_model.ipvs import IPVS
-from ipvs_model.netns import Environment, boot_jiffies
+from ipvs_model.jiffies import initial_jiffies
+from ipvs_model.netns import Environment
 from ipvs_model.packet import Packet
 from ipvs_model.packet.fragment import fragment
 from ipvs_model.packet.icmp_error import (
@@ -303,7 +304,7 @@ def trace_machine(start_jiffies: int, *, hz: int = 250, estimation: bool = False
     for prefix in TRACE_LOCAL:
         routing.add_local(prefix)
     interfaces = {name: device.mtu for name, device in routing.devices.items()}
-    start = start_jiffies if start_jiffies >= boot_jiffies(hz) else start_jiffies + (1 << 32)
+    start = start_jiffies if start_jiffies >= initial_jiffies(hz) else start_jiffies + (1 << 32)
     ipvs = IPVS(Environment(hz=hz, start_jiffies=start - age, routing=routing, interfaces=interfaces), plugins=[Ftp])
     ipvs.clock.advance_to(start)
     if not estimation:
