@@ -196,8 +196,6 @@ def _mark_address(svc: Service) -> int:
 def leave(svc: Service, pkt: Packet, iph: IpHdr, hook: Hook) -> Action:
     """A service matched, but nothing can be chosen: bypass, accept, or refuse (source: ip_vs_leave)."""
     ns = svc.ipvs
-    if iph.sport is None or iph.dport is None:
-        return SHORT_HEADER
     if (
         ns.sysctl.cache_bypass
         and svc.fwmark
@@ -205,8 +203,7 @@ def leave(svc: Service, pkt: Packet, iph: IpHdr, hook: Hook) -> Action:
         and ns.routing.addr_type(iph.af, iph.daddr) in (("unicast",) if iph.af == AF_INET else ("unicast", "local", "linklocal"))
     ):
         return _bypass(svc, pkt, iph, hook)
-    vport = iph.sport if iph.hdr_flags & IP_VS_HDR_INVERSE else iph.dport
-    if svc.port == FTPPORT and vport != FTPPORT:
+    if svc.port == FTPPORT and roles(iph)[1] & 0xFFFF != FTPPORT:
         return OTHER_PORT
     if iph.hdr_flags & IP_VS_HDR_ICMP:
         return NO_DEST_ICMP
@@ -223,10 +220,6 @@ def _bypass(svc: Service, pkt: Packet, iph: IpHdr, hook: Hook) -> Action:
     pd = ns.protocols[iph.protocol]
     pd.pp.state_transition(cp, IP_VS_DIR_INPUT, pkt, pd)
     action: Action = cp.xmit.send(cp, pkt, iph, hook)
-    if cp.flags & IP_VS_CONN_F_ONE_PACKET:
-        if cp.control is not None:
-            cp.control.in_pkts += 1
-    else:
-        cp.in_pkts += 1
+    cp.in_pkts += 1
     cp.put()
     return action

@@ -138,9 +138,10 @@ class NatXmit(Transmitter):
     def send(self, cp: Conn, pkt: Packet, iph: IpHdr, hook: Hook) -> Action:
         """Fill a missing client port, then route and rewrite."""
         if cp.flags & IP_VS_CONN_F_NO_CPORT and not iph.fragoffs:
-            if iph.sport is None:
+            port = pkt.raw[iph.len : iph.len + 2]  # of whatever protocol: an ESP packet that finds such an entry gives it half of its SPI
+            if len(port) < 2:
                 return self.tell(cp, Stolen("short header"))
-            fill_cport(cp, iph.sport)
+            fill_cport(cp, int.from_bytes(port))
         return super().send(cp, pkt, iph, hook)
 
     def make(self, cp: Conn, route: Route) -> Action:
