@@ -192,6 +192,10 @@ class Protocol:
         """Whether the transport checksum is right, or need not be (source: tcp_csum_check, udp_csum_check, sctp_csum_check)."""
         return True
 
+    def debug_transition(self, cp: Conn, pkt: Packet, direction: int, before: State, after: State) -> str:
+        """The line that a debug kernel prints when the state number changes (level 8); "" for a protocol without states."""
+        return ""
+
     def debug_packet(self, pkt: Packet, message: str, offset: int = 0) -> str:
         """The line that a debug kernel prints (source: ip_vs_proto.c, ip_vs_tcpudp_debug_packet)."""
         return f"IPVS: {message}: {self.name} {packet_text(pkt.af, pkt.raw, offset)}"

@@ -12,9 +12,10 @@ from __future__ import annotations
 from enum import IntEnum
 from typing import TYPE_CHECKING, Final
 
-from ipvs_model.flags import IPPROTO_SCTP
+from ipvs_model.addresses import format_endpoint
+from ipvs_model.flags import IP_VS_DIR_OUTPUT, IPPROTO_SCTP
 from ipvs_model.packet.rewrite import csum_check
-from ipvs_model.protocol import Protocol, ProtoData, StateRow, choose_direction, enter_state
+from ipvs_model.protocol import Protocol, ProtoData, State, StateRow, choose_direction, enter_state
 
 if TYPE_CHECKING:
     from ipvs_model.conn import Conn
@@ -211,6 +212,12 @@ class Sctp(Protocol):
         if not cp.state.rows:  # a template, taken for the connection of a packet to client port 0: its number counts as a state of SCTP
             cp.state = pd.states[cp.state.index]
         enter_state(cp, cp.state.rows[direction][event], SctpState.ESTABLISHED, direction, event.name)
+
+    def debug_transition(self, cp: Conn, pkt: Packet, direction: int, before: State, after: State) -> str:
+        """Direction, server and client, and both states (source: set_sctp_state)."""
+        word = "output" if direction == IP_VS_DIR_OUTPUT else "input"
+        server, client = format_endpoint(cp.daf, cp.real), format_endpoint(cp.af, cp.client)
+        return f"IPVS: SCTP {word}   {server}->{client} state: {before.name}->{after.name} conn->refcnt:{cp.refcnt}"
 
     def csum_check(self, pkt: Packet) -> bool:
         """The CRC32c must be right, unless it is to be completed on output or the packet was made by this host (source: sctp_csum_check)."""

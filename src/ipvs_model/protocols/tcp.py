@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from ipvs_model.flags import IP_VS_CONN_F_NOOUTPUT, IPPROTO_TCP
+from ipvs_model.addresses import format_endpoint
+from ipvs_model.flags import IP_VS_CONN_F_NOOUTPUT, IP_VS_DIR_OUTPUT, IPPROTO_TCP
 from ipvs_model.netns import Netns
 from ipvs_model.packet.rewrite import csum_check
-from ipvs_model.protocol import Protocol, ProtoData, StateRow, choose_direction, enter_state
+from ipvs_model.protocol import Protocol, ProtoData, State, StateRow, choose_direction, enter_state
 
 if TYPE_CHECKING:
     from ipvs_model.conn import Conn
@@ -166,6 +167,16 @@ class Tcp(Protocol):
         state = cp.state.rows[direction][flags]
         emit = cp.ipvs.emit
         enter_state(cp, state, ESTABLISHED, direction, (event_of(flags) or "none") if emit is not None else "")
+
+    def debug_transition(self, cp: Conn, pkt: Packet, direction: int, before: State, after: State) -> str:
+        """Direction, flags, the three endpoints and both states; for a segment without flags only that it has none (source: set_tcp_state)."""
+        if event_of(pkt.flags) is None:
+            return "IPVS: tcp_state_idx=-1!!!"
+        flags = "".join(letter if pkt.flags & bit else "." for letter, bit in zip("SFAR", (SYN, FIN, ACK, RST), strict=True))
+        word = "output" if direction == IP_VS_DIR_OUTPUT else "input"
+        client, virtual = format_endpoint(cp.af, cp.client), format_endpoint(cp.af, cp.virt)
+        server = format_endpoint(cp.daf, cp.real)
+        return f"IPVS: TCP {word}  [{flags}] c:{client} v:{virtual} d:{server} state: {before.name}->{after.name} conn->refcnt:{cp.refcnt}"
 
     def csum_check(self, pkt: Packet) -> bool:
         """The TCP checksum must be right (source: tcp_csum_check)."""
