@@ -139,9 +139,20 @@ class Estimator:
             # the row that the thread waits for is consumed without being estimated
             self._step()
 
+    def restart(self) -> None:
+        """Stop and start the thread if it runs, as a change of ``est_nice`` does: the row that it waits for is passed over (source: ip_vs_est_reload_start)."""
+        if self.running:
+            self.run(False)
+            self.run(True)
+
     def recalibrate(self) -> None:
-        """After a write to ``est_cpulist``: objects added from now on go to another row."""
+        """Stop and start the thread, as a write to ``est_cpulist`` does: objects added from now on go to another row than those before.
+
+        The 60 to 75 ms of the calibration itself are not modelled (source: ip_vs_est.c, ip_vs_est_calc_phase).
+        """
+        self.run(False)
         self.add_row = self.est_row
+        self.run(True)
 
     def estimate_now(self) -> None:
         """Estimate every object at once, whatever its row (a convenience: makes tests exact)."""
