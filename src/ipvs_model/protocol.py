@@ -71,7 +71,8 @@ class StateRow:
 class State:
     """A state of one protocol in one namespace; identity tells states apart.
 
-    ``rows[direction][event]`` is the next state; ``quick`` the same for the fast path, None where a packet needs the layered way. The timer fields cache expiry and wheel bucket for the current jiffy, so that all
+    ``rows[direction][event]`` is the next state; ``quick`` the same for the fast path, None where a packet needs the layered way.
+    The timer fields cache expiry and wheel bucket for the current jiffy, so that all
     connections re-armed in one tick with this state's timeout share them.
     """
 
@@ -99,11 +100,19 @@ class State:
         self.stamp, self.expires, self.bucket = -1, 0, None
 
 
+class TemplateState(State):
+    """A state of persistence templates: one object for all namespaces, also for their copies. No timer is cached on it, for no timeout equals its own."""
+
+    __slots__ = ()
+
+    def __reduce__(self) -> str:
+        return f"TEMPLATE_{self.name}"
+
+
 #: states of a persistence template, alike for every protocol
 TEMPLATE_STATES: Final = (StateRow(0, "IP_VS_CTPL_S_NONE", "NONE", 1, False), StateRow(1, "IP_VS_CTPL_S_ASSURED", "ASSURED", 1, False))
-# shared by all namespaces: no timer is ever cached on them, for no timeout equals theirs
-TEMPLATE_NONE: Final = State(TEMPLATE_STATES[0], -1)
-TEMPLATE_ASSURED: Final = State(TEMPLATE_STATES[1], -1)
+TEMPLATE_NONE: Final = TemplateState(TEMPLATE_STATES[0], -1)
+TEMPLATE_ASSURED: Final = TemplateState(TEMPLATE_STATES[1], -1)
 
 
 class ProtoData:

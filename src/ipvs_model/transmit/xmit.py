@@ -74,7 +74,9 @@ class Transmitter:
         if route is not self.route or self.action is None:
             self.route = route
             self.action = self.make(cp, route)
-            self.mtu = -1 if route.local else route.mtu
+            # an ICMP error is sent even to a deleted server: its client's packets must still be looked at
+            deleted = self.dest is not None and not self.dest.available
+            self.mtu = -1 if route.local or deleted else route.mtu
         return self.action
 
     def make(self, cp: Conn, route: Route) -> Action:
