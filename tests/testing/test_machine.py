@@ -36,15 +36,15 @@ class WebTest(Web.TestCase):
 
 def machine() -> IPVSMachine:
     made = IPVSMachine()
-    made.begins(service="-t 192.0.2.1:80 -s rr", dests=["-m -w 1"])
+    made.begins(service="-t 192.0.2.1:80 -s rr", other="-t 192.0.2.1:80 -s rr", dests=["-m -w 1"], settings=[])
     return made
 
 
 def test_a_program_can_be_run_by_hand():
     state = machine()
-    flow = state.connects(client=(0, 40000), name="-t 192.0.2.1:80", port=80, protocol="tcp", words=4)
+    flow = state.connects(client=(0, 40000), name="-t 192.0.2.1:80", port=80, protocol="tcp")
     assert [cp.state_name for cp in state.ipvs.conns()] == ["ESTABLISHED"]
-    state.closes(flow=flow, side="client")
+    state.ends(flow=flow, side="client", at_once=False)
     state.goes_on(flow=flow, words=2)
     assert [cp.state_name for cp in state.ipvs.conns()] == ["TIME_WAIT"]
     state.waits(wait=Wait(0, deadline=True))

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, precondition, rule
 
 from ipvs_model import invariants
-from ipvs_model.addresses import format_addr, format_endpoint
+from ipvs_model.addresses import format_addr, format_endpoint, parse_endpoint
 from ipvs_model.conn import Conn
 from ipvs_model.dest import Dest
 from ipvs_model.flags import AF_INET, PKT_CT_CONFIRMED, proto_name
@@ -29,7 +29,7 @@ from ipvs_model.ipvs import IPVS, Outcome
 from ipvs_model.packet import Packet
 from ipvs_model.service import Service
 from ipvs_model.testing import strategies as draw
-from ipvs_model.testing.conversations import DEVICE, WORDS, Conversation, Say, Side
+from ipvs_model.testing.conversations import DEVICE, WORDS, Conversation, Say, Side, say_packet
 from ipvs_model.testing.laws import LAWS, Law, LawBroken
 from ipvs_model.testing.snapshots import Snapshot, Step, look
 from ipvs_model.testing.strategies import Wait
@@ -39,6 +39,7 @@ BUDGET: Final = settings(
     max_examples=200,
     stateful_step_count=40,
     deadline=None,
+    report_multiple_bugs=False,
     phases=[Phase.explicit, Phase.reuse, Phase.generate, Phase.shrink],
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
@@ -64,7 +65,6 @@ class IPVSMachine(RuleBasedStateMachine):
         self.last: Snapshot = look(self.ipvs)
         self.seen_dests: set[Dest] = set()
         self.seen_services: set[Service] = set()
-        self.talks: list[Conversation] = []
 
     def make(self) -> IPVS:
         """The IPVS of a run; override it for another environment."""
@@ -120,53 +120,55 @@ class IPVSMachine(RuleBasedStateMachine):
         elif outcome.emitted and say.side == "server":
             flow.answered = outcome.emitted[0]
 
-    # --- rules of this machine: control -------------------------------------------------------------------------------
-    @initialize(service=st.runner().flatmap(lambda self: draw.services(self.SCHEDULERS)), dests=st.lists(draw.dests(), min_size=1, max_size=3))
-    def begins(self, service: str, dests: list[str]) -> None:
-        """There is a service with servers from the start."""
-        self.run(f"-A {service}")
-        name = draw.identity(service)
-        for number, dest in enumerate(dests):
-            self.run(f"-a {name} -r {server_text(name, number)} {dest}")
+    def commands(self) -> st.SearchStrategy[str]:
+        """Command lines: mostly about what is there, some about anything."""
+        kinds = ["add"] * 3 + ["edit"] * 4 + ["delete", "drain", "service", "any", "any"]
+        if not self.identities():
+            kinds = ["service", "any"]
+        elif not self.members():
+            kinds = ["add", "add", "service", "any"]
+        return st.sampled_from(kinds).flatmap(self._command)
 
-    @rule(service=st.runner().flatmap(lambda self: draw.services(self.SCHEDULERS)))
-    def adds_service(self, service: str) -> None:
-        self.run(f"-A {service}")
+    def _command(self, kind: str) -> st.SearchStrategy[str]:
+        if kind == "add":
+            servers = [(name, number, port) for name in self.identities() for number in range(4) for port in ("", "8080")]
+            return st.builds(lambda server, dest: f"-a {server[0]} -r {server_text(*server)} {dest}", st.sampled_from(servers), draw.dests())
+        if kind in ("edit", "delete", "drain"):
+            member = st.sampled_from(self.members()).map(lambda member: f"{member[0]} -r {member[1]}")
+            if kind == "edit":
+                return st.builds("-e {} {}".format, member, draw.dests())
+            return st.builds(("-d {}" if kind == "delete" else "-e {} -w 0").format, member)
+        if kind == "service":
+            return draw.services(self.SCHEDULERS).map("-A {}".format)
+        return draw.commands(self.SCHEDULERS)
 
-    @precondition(lambda self: self.identities())
-    @rule(
-        name=st.runner().flatmap(lambda self: st.sampled_from(self.identities())),
-        number=st.integers(0, 3),
-        port=st.sampled_from(("", "8080")),
-        dest=draw.dests(),
+    # --- the beginning ------------------------------------------------------------------------------------------------
+    @initialize(
+        target=flows,
+        service=st.runner().flatmap(lambda self: draw.services(self.SCHEDULERS)),
+        other=st.runner().flatmap(lambda self: draw.services(self.SCHEDULERS)),
+        dests=st.lists(draw.dests(), min_size=1, max_size=3),
+        settings=st.lists(draw.sysctls(), max_size=2),
     )
-    def adds_dest(self, name: str, number: int, port: str, dest: str) -> None:
-        self.run(f"-a {name} -r {server_text(name, number, port)} {dest}")
-
-    @precondition(lambda self: self.members())
-    @rule(member=st.runner().flatmap(lambda self: st.sampled_from(self.members())), dest=draw.dests())
-    def edits_dest(self, member: tuple[str, str], dest: str) -> None:
-        self.run(f"-e {member[0]} -r {member[1]} {dest}")
-
-    @precondition(lambda self: self.members())
-    @rule(member=st.runner().flatmap(lambda self: st.sampled_from(self.members())))
-    def deletes_dest(self, member: tuple[str, str]) -> None:
-        self.run(f"-d {member[0]} -r {member[1]}")
-
-    @rule(command=st.runner().flatmap(lambda self: draw.commands(self.SCHEDULERS)))
-    def runs(self, command: str) -> None:
-        self.run(command)
-
-    @rule(command=draw.timeouts())
-    def sets_timeouts(self, command: str) -> None:
-        self.run(command)
-
-    @rule(setting=draw.sysctls())
-    def writes_sysctl(self, setting: tuple[str, int]) -> None:
-        self.ipvs.sysctl_write(*setting)
-        self._step(kind="sysctl", text=f"{setting[0]}={setting[1]}")
+    def begins(self, service: str, other: str, dests: list[str], settings: list[tuple[str, int]]) -> Conversation:
+        """There are two services with the same servers, a client knows the first, and some sysctls are set."""
+        for setting in settings:
+            self.writes_sysctl(setting=setting)
+        for text in dict.fromkeys((service, other)):
+            if self.run(f"-A {text}"):
+                continue
+            name = draw.identity(text)
+            for number, dest in enumerate(dests):
+                self.run(f"-a {name} -r {server_text(name, number)} {dest}")
+        return conversation(draw.identity(service), (0, draw.CLIENT_PORTS[0]), 80, "tcp")
 
     # --- conversations ------------------------------------------------------------------------------------------------
+    @rule(flow=flows, words=st.integers(1, 4))
+    def goes_on(self, flow: Conversation, words: int) -> None:
+        """What real peers would say next, so many packets."""
+        for _ in range(words):
+            self.say(flow, flow.next())
+
     @precondition(lambda self: self.identities())
     @rule(
         target=flows,
@@ -174,36 +176,35 @@ class IPVSMachine(RuleBasedStateMachine):
         client=st.tuples(st.integers(0, 3), st.sampled_from(draw.CLIENT_PORTS)),
         port=st.sampled_from((80, 443)),
         protocol=st.sampled_from(("tcp", "udp")),
-        words=st.integers(1, 4),
     )
-    def connects(self, name: str, client: tuple[int, int], port: int, protocol: str, words: int) -> Conversation:
-        """A client begins a conversation with a service, and gets so many words far; port and protocol count where the service takes any."""
+    def connects(self, name: str, client: tuple[int, int], port: int, protocol: str) -> Conversation:
+        """A client begins a conversation with a service and opens it; port and protocol count where the service takes any."""
         flow = conversation(name, client, port, protocol)
-        self.talks.append(flow)
-        for _ in range(words):
-            self.say(flow, flow.next())
+        self.goes_on(flow=flow, words=3)
         return flow
 
-    @rule(flow=flows, words=st.integers(1, 3))
-    def goes_on(self, flow: Conversation, words: int) -> None:
-        """What real peers would say next."""
-        for _ in range(words):
-            self.say(flow, flow.next())
+    @rule(target=flows, flow=flows, neighbour=st.booleans(), port=st.integers(1, 3), other=st.booleans())
+    def comes_back(self, flow: Conversation, neighbour: bool, port: int, other: bool) -> Conversation:
+        """The same client, or a neighbour of it, connects again from another port, to the same port or (where a service takes any) another."""
+        again = returning(flow, neighbour, port, other)
+        self.goes_on(flow=again, words=3)
+        return again
 
-    @rule(flow=flows, side=SIDES)
-    def closes(self, flow: Conversation, side: Side) -> None:
-        """One side closes; most of the time the rest follows by `goes_on`."""
-        self.say(flow, flow.closing(side))
+    @rule(flow=flows, side=SIDES, at_once=st.booleans())
+    def ends(self, flow: Conversation, side: Side, at_once: bool) -> None:
+        """One side closes, after which the rest follows by `goes_on`, or resets."""
+        self.say(flow, flow.resetting(side) if at_once else flow.closing(side))
 
-    @rule(flow=flows, side=SIDES)
-    def resets(self, flow: Conversation, side: Side) -> None:
-        self.say(flow, flow.resetting(side))
-
-    @rule(flow=flows, confirmed=st.booleans())
-    def opens_again(self, flow: Conversation, confirmed: bool) -> None:
-        """The client's opening from the same port, whatever the phase; conntrack may know the old connection."""
+    @rule(flow=flows, after=st.sampled_from(("reset", "close", "nothing")), confirmed=st.integers(0, 7))
+    def opens_again(self, flow: Conversation, after: str, confirmed: int) -> None:
+        """The client opens from the same port again, after an end or out of the blue; now and then (7) conntrack knows the old connection."""
+        if after == "reset":
+            self.say(flow, flow.resetting("server"))
+        elif after == "close":
+            self.say(flow, flow.closing("server"))
+            self.goes_on(flow=flow, words=2)
         opening = Conversation(flow.protocol, flow.client, flow.virtual).next()
-        self.say(flow, opening, bits=PKT_CT_CONFIRMED if confirmed else 0)
+        self.say(flow, opening, bits=PKT_CT_CONFIRMED if confirmed == 7 else 0)
 
     @rule(flow=flows, side=SIDES, word=st.integers(0, 12))
     def says(self, flow: Conversation, side: Side, word: int) -> None:
@@ -211,22 +212,42 @@ class IPVSMachine(RuleBasedStateMachine):
         words = WORDS[flow.protocol]
         self.say(flow, Say(side, words[word % len(words)]))
 
-    @rule(flow=flows, kind=st.integers(0, 4))
-    def cannot_reach_server(self, flow: Conversation, kind: int) -> None:
-        """A router behind the director answers the last packet to the server with an ICMP error."""
-        if flow.asked is not None:
-            self.feed(icmp_about(flow.asked, kind))
+    @rule(flow=flows, side=SIDES, kind=st.integers(0, 4))
+    def cannot_reach(self, flow: Conversation, side: Side, kind: int) -> None:
+        """A router answers the last packet to one side with an ICMP error."""
+        packet = flow.asked if side == "server" else flow.answered
+        if packet is not None:
+            self.feed(icmp_about(packet, kind))
 
-    @rule(flow=flows, kind=st.integers(0, 4))
-    def cannot_reach_client(self, flow: Conversation, kind: int) -> None:
-        """A router in front of the director answers the last packet to the client with an ICMP error."""
-        if flow.answered is not None:
-            self.feed(icmp_about(flow.answered, kind))
+    @rule(flow=flows, side=SIDES, change=st.sampled_from(("protocol", "client port", "client", "server port")))
+    def almost(self, flow: Conversation, side: Side, change: str) -> None:
+        """A packet that would belong to a conversation but for one thing."""
+        if flow.can(side):
+            self.feed(almost_packet(flow, side, change))
 
     @rule(packet=draw.any_packets())
     def any_packet(self, packet: Packet) -> None:
         """A packet of nobody, whole or damaged."""
         self.feed(packet)
+
+    # --- rules and sysctls --------------------------------------------------------------------------------------------
+    @rule(command=st.runner().flatmap(lambda self: self.commands()))
+    def runs(self, command: str) -> None:
+        """An operator runs ipvsadm."""
+        self.run(command)
+
+    @rule(flow=flows, command=draw.timeouts())
+    def sets_timeouts(self, flow: Conversation, command: str) -> None:
+        """An operator sets timeouts while a client talks."""
+        self.goes_on(flow=flow, words=1)
+        self.run(command)
+        self.goes_on(flow=flow, words=1)
+
+    @rule(setting=draw.sysctls())
+    def writes_sysctl(self, setting: tuple[str, int]) -> None:
+        """An operator writes a sysctl."""
+        self.ipvs.sysctl_write(*setting)
+        self._step(kind="sysctl", text=f"{setting[0]}={setting[1]}")
 
     # --- references and time ------------------------------------------------------------------------------------------
     @precondition(lambda self: self.last.conns)
@@ -302,6 +323,30 @@ def conversation(name: str, client: tuple[int, int], port: int, protocol: str) -
         return Conversation(protocol, source, virtual, mark=int(words[1]))
     own = next(kind for kind, option in draw.OPTION.items() if option == words[0])
     return Conversation(own, source, virtual if words[1].endswith(":0") else words[1])
+
+
+def returning(flow: Conversation, neighbour: bool, port: int, other: bool) -> Conversation:
+    """Another conversation of a conversation's client, or of one in the same network."""
+    af, addr, own = parse_endpoint(flow.client)
+    source = format_endpoint(af, (addr ^ 15 if neighbour else addr) << 16 | (own + port & 0xFFFF))
+    host, _, target = flow.virtual.rpartition(":")
+    return Conversation(flow.protocol, source, f"{host}:{443 if target == '80' else 80}" if other else flow.virtual, mark=flow.mark)
+
+
+def almost_packet(flow: Conversation, side: Side, change: str) -> Packet:
+    """A packet of a conversation with another protocol, client port, client, or server's (virtual) port."""
+    protocol = {"tcp": "udp", "udp": "tcp", "sctp": "udp"}[flow.protocol] if change == "protocol" else flow.protocol
+    client = near(flow.client, port=change == "client port", address=change == "client")
+    server = near((flow.virtual if side == "client" else flow.server) or flow.virtual, port=change == "server port")
+    word = {"tcp": "A", "udp": "DATA", "sctp": "DATA"}[protocol]
+    source, target = (client, server) if side == "client" else (server, client)
+    return say_packet(protocol, source, target, word, mark=flow.mark if side == "client" else 0)
+
+
+def near(endpoint: str, *, port: bool = False, address: bool = False) -> str:
+    """An endpoint, or its neighbour."""
+    af, addr, own = parse_endpoint(endpoint)
+    return format_endpoint(af, (addr ^ address) << 16 | (own + port & 0xFFFF))
 
 
 def icmp_about(packet: Packet, kind: int) -> Packet:

@@ -30,7 +30,7 @@ SCHEDULERS: Final = ("rr", "wrr", "lc", "wlc", "lblc", "lblcr", "dh", "sh", "sed
 SCHED_FLAGS: Final = ("sh-fallback", "sh-port", "sh-fallback,sh-port", "mh-fallback", "mh-port")
 METHODS: Final = ("-m", "-m", "-m", "-g", "-i")
 SYSCTLS: Final = {
-    "conn_reuse_mode": (0, 1, 2, 3),
+    "conn_reuse_mode": (0, 0, 1, 2, 3),
     "expire_nodest_conn": (0, 1),
     "expire_quiescent_template": (0, 1),
     "sloppy_tcp": (0, 1),
@@ -45,6 +45,8 @@ SYSCTLS: Final = {
     "conntrack": (0, 1),
     "pmtu_disc": (0, 1),
 }
+#: settings as they are drawn: those about reuse and deleted servers three times as often
+SETTINGS: Final = tuple((name, value) for number, name in enumerate(SYSCTLS) for value in SYSCTLS[name] for _ in range(3 if number < 3 else 1))
 #: periods at which something ends: postponement and SYN_RECV, CLOSE, FIN_WAIT, the trash, UDP, ESTABLISHED
 PERIODS_S: Final = (60, 1, 2, 10, 30, 61, 120, 180, 300, 900, 1800)
 
@@ -85,19 +87,31 @@ def servers(*, ipv6: bool = False, ports: Sequence[int] = (80, 8080)) -> st.Sear
 
 
 # --- packets ----------------------------------------------------------------------------------------------------------
+#: what a packet may be: protocol and word, the usual ones more than once
+PACKET_KINDS: Final = (
+    *(("tcp", word) for word in WORDS["tcp"]),
+    *(("udp", "DATA"),) * 4,
+    *(("sctp", word) for word in WORDS["sctp"]),
+    *(("icmp", kind) for kind in ("8/0", "3/1", "3/3", "3/4", "11/0", "4/0", "0/0")),
+    ("esp", ""),
+    ("ah", ""),
+)
+
+
 @st.composite
 def packets(draw: st.DrawFn, *, ipv6: bool | None = None) -> Packet:
     """Whole packets between addresses that play a part: TCP, UDP and SCTP with any word, some ICMP, ESP and AH."""
     six = draw(st.integers(0, 7)) == 7 if ipv6 is None else ipv6
     source, target = draw(addresses(ipv6=six)), draw(addresses(ipv6=six))
-    kind = draw(st.sampled_from(("tcp", "tcp", "tcp", "udp", "udp", "sctp", "icmp", "esp", "ah")))
+    kind, word = draw(st.sampled_from(PACKET_KINDS))
     if kind == "icmp":
-        return Packet.icmp(source, target, draw(st.sampled_from((8, 0, 3, 4, 11, 1, 128))), draw(st.integers(0, 4)), device=DEVICE)
+        number, _, code = word.partition("/")
+        return Packet.icmp(source, target, int(number), int(code), device=DEVICE)
     if kind in ("esp", "ah"):
         return (Packet.esp if kind == "esp" else Packet.ah)(source, target, device=DEVICE)
     ports = (*CLIENT_PORTS, *VIRTUAL_PORTS[kind], 8080, *ODD_PORTS)
     ends = endpoint(source, draw(st.sampled_from(ports))), endpoint(target, draw(st.sampled_from(ports)))
-    return say_packet(kind, *ends, draw(st.sampled_from(WORDS[kind])), mark=draw(st.sampled_from((0, 0, 0, 1))))
+    return say_packet(kind, *ends, word, mark=draw(st.sampled_from((0, 0, 0, 1))))
 
 
 def damaged(packet: Packet, cut: int, at: int, value: int) -> Packet:
@@ -149,32 +163,30 @@ def conversations(draw: st.DrawFn, protocol: str = "tcp", *, max_words: int = 12
 
 
 # --- rules, as ipvsadm takes them -------------------------------------------------------------------------------------
+#: what a service is for; the usual ones more than once
+SERVICE_KINDS: Final = (*("tcp 80",) * 4, "tcp 443", "tcp 21", *("udp 80",) * 3, "udp 53", "sctp 80", "sctp 3868", "mark 1", "mark 2", "tcp 0")
+PERSISTENCE: Final = ("-p 5", "-p 300", "-p 60", "-p 1", "-p 5 -M 255.255.255.0", "-p 300 -M 255.255.255.0", "-p 61 -M 255.255.255.0", "-p 60 -M 255.255.0.0")
+PERSISTENCE6: Final = ("-p 5", "-p 300", "-p 60", "-p 5 -M 64", "-p 300 -M 64")
+
+
 @st.composite
 def services(draw: st.DrawFn, schedulers: Sequence[str] = SCHEDULERS, *, ipv6: bool | None = None) -> str:
     """A virtual service with its options, as it stands behind `ipvsadm -A`: "-t 192.0.2.1:80 -s rr -p 300".
 
     Address services of three protocols, some IPv6, some for any port, some by fwmark; a third persistent, a quarter of the UDP ones one-packet.
     """
-    six = draw(st.integers(0, 9)) == 9 if ipv6 is None else ipv6
-    kind = draw(st.sampled_from(("tcp", "tcp", "tcp", "udp", "udp", "sctp", "mark", "any port")))
-    persistent = kind == "any port" or draw(st.integers(0, 2)) == 2
-    if kind == "mark":
-        words = ["-f", str(draw(st.sampled_from((1, 2)))), *(["-6"] if six else [])]
-    else:
-        protocol = "tcp" if kind == "any port" else kind
-        port = 0 if kind == "any port" else draw(st.sampled_from(VIRTUAL_PORTS[protocol]))
-        words = [OPTION[protocol], endpoint(VIRTUAL6 if six else VIRTUAL, port)]
+    kind, port = draw(st.sampled_from(SERVICE_KINDS)).split()
     scheduler = draw(st.sampled_from(tuple(schedulers)))
-    words += ["-s", scheduler]
+    options = draw(st.integers(0, 11))
+    six = draw(st.integers(0, 9)) == 9 if ipv6 is None else ipv6
+    name = f"-f {port}" + (" -6" if six else "") if kind == "mark" else f"{OPTION[kind]} {endpoint(VIRTUAL6 if six else VIRTUAL, int(port))}"
+    words = [name, f"-s {scheduler}"]
     flags = [flags for flags in SCHED_FLAGS if flags.startswith(scheduler)]
-    if draw(st.booleans()) and flags:
-        words += ["-b", draw(st.sampled_from(flags))]
-    if persistent:
-        words += ["-p", str(draw(st.sampled_from((300, 5, 60, 61, 1))))]
-        if draw(st.booleans()):
-            masks = ("64", "128") if six else ("255.255.255.0", "255.255.255.255", "255.255.0.0")
-            words += ["-M", draw(st.sampled_from(masks))]
-    if kind == "udp" and draw(st.integers(0, 3)) == 3:
+    if flags and options & 1:
+        words.append(f"-b {draw(st.sampled_from(flags))}")
+    if port == "0" or options > 7:
+        words.append(draw(st.sampled_from(PERSISTENCE6 if six else PERSISTENCE)))
+    if kind == "udp" and options % 4 == 3:
         words.append("-o")
     return " ".join(words)
 
@@ -189,33 +201,56 @@ def identity(service: str) -> str:
     return " ".join(words[:3] if words[2:3] == ["-6"] else words[:2])
 
 
-@st.composite
-def dests(draw: st.DrawFn, *, methods: Sequence[str] = METHODS, max_weight: int = 5) -> str:
-    """A real server's options, as they stand behind `-r ADDRESS`: "-m -w 3 -x 4 -y 2". Thresholds are small, so that they are reached."""
-    words = [draw(st.sampled_from(tuple(methods))), "-w", str(draw(st.sampled_from((1, 1, *range(max_weight + 1)))))]
-    upper = draw(st.sampled_from((0, 0, 0, 1, 2, 3, 4, 5)))
-    if upper:
-        words += ["-x", str(upper)]
-        lower = draw(st.integers(0, upper))
-        if lower:
-            words += ["-y", str(lower)]
-    return " ".join(words)
+#: no thresholds half of the time, else small ones, so that they are reached
+THRESHOLDS: Final = (
+    *("",) * 8, "-x 1", "-x 2", "-x 3", "-x 4", "-x 5", "-x 2 -y 1", "-x 4 -y 2", "-x 4 -y 4", "-x 5 -y 1",
+)  # fmt: skip
+
+
+def dests(*, methods: Sequence[str] = METHODS, max_weight: int = 5) -> st.SearchStrategy[str]:
+    """A real server's options, as they stand behind `-r ADDRESS`: "-m -w 3 -x 4 -y 2"."""
+    weights = st.sampled_from((1, 1, *range(max_weight + 1)))
+    return st.builds(_dest, st.sampled_from(tuple(methods)), weights, st.sampled_from(THRESHOLDS))
+
+
+def _dest(method: str, weight: int, thresholds: str) -> str:
+    return f"{method} -w {weight} {thresholds}".rstrip()
+
+
+COMMANDS: Final = (
+    *("add",) * 4,
+    *("edit",) * 3,
+    "delete",
+    "service",
+    "service",
+    "edit service",
+    "delete service",
+    "zero",
+    "flush",
+    "timeouts",
+    "wrong",
+    "wrong too",
+)
 
 
 @st.composite
 def commands(draw: st.DrawFn, schedulers: Sequence[str] = SCHEDULERS) -> str:
     """An ipvsadm command line, mostly one that works on what such commands make, some that fail."""
+    kind = draw(st.sampled_from(COMMANDS))
+    if kind in ("zero", "flush"):
+        return "-Z" if kind == "zero" else "-C"
+    if kind == "timeouts":
+        return draw(timeouts())
     service = draw(services(schedulers))
     name = identity(service)
+    if kind.endswith("service"):
+        return {"service": f"-A {service}", "edit service": f"-E {service}", "delete service": f"-D {name}"}[kind]
+    if kind == "wrong":
+        return f"-A {name} -s nothing"
     server = draw(servers(ipv6="[" in name or "-6" in name))
-    line: str = draw(
-        st.sampled_from((
-            f"-A {service}", f"-A {service}", f"-E {service}", f"-D {name}", f"-a {name} -r {server} {draw(dests())}", f"-a {name} -r {server} {draw(dests())}",
-            f"-a {name} -r {server} {draw(dests())}", f"-e {name} -r {server} {draw(dests())}", f"-e {name} -r {server} {draw(dests())}",
-            f"-d {name} -r {server}", "-Z", "-C", f"-A {name} -s nothing", f"-a {name} -r {server} -x 1 -y 2", draw(timeouts()),
-        ))
-    )  # fmt: skip
-    return line
+    if kind in ("delete", "wrong too"):
+        return f"-d {name} -r {server}" if kind == "delete" else f"-a {name} -r {server} -x 1 -y 2"
+    return f"{'-a' if kind == 'add' else '-e'} {name} -r {server} {draw(dests())}"
 
 
 def timeouts() -> st.SearchStrategy[str]:
@@ -226,7 +261,7 @@ def timeouts() -> st.SearchStrategy[str]:
 
 def sysctls() -> st.SearchStrategy[tuple[str, int]]:
     """A sysctl that the packet path reads, and a value it may have."""
-    return st.sampled_from(tuple(SYSCTLS)).flatmap(lambda name: st.tuples(st.just(name), st.sampled_from(SYSCTLS[name])))
+    return st.sampled_from(SETTINGS)
 
 
 # --- time -------------------------------------------------------------------------------------------------------------
