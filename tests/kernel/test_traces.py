@@ -41,6 +41,7 @@ FRESH = {
     "tcp_schedulers": 60,
     "administration": 100,
     "packet_path": 120,
+    "helpers_and_sync": 60,
 }
 CORE = read_names(HERE / "core.txt")  #: scenarios that need only rr, wrr, lc, wlc, TCP and UDP
 
