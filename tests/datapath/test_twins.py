@@ -345,7 +345,7 @@ PARTICULAR: dict[str, list[Any]] = {
     "reply of another server": [*opening(WEB), Talk(WEB, server="A"), Talk(WEB, server="B")],
     "first reply of a direct server": [*opening(NEAR, heard=False), Talk(NEAR), Talk(NEAR, server="own"), Talk(NEAR)],
     "a tunnel": [*opening(FAR), Talk(FAR), Talk(FAR, size=1441), Do("sysctl", value=("pmtu_disc", 0)), Talk(FAR, size=1441)],
-    "a SYN": [*opening(WEB), Talk(WEB, "S"), Do("weigh", TCP, "B"), Do("sysctl", value=("expire_nodest_conn", 1)), Talk(WEB, "S"), Wait(1), Talk(WEB)],
+    "a SYN": [*opening(WEB), Talk(WEB, "S"), Do("weigh", TCP, "B"), Talk(WEB), Do("sysctl", value=("expire_nodest_conn", 1)), Talk(WEB, "S"), Wait(1), Talk(WEB)],
     "another state": [*opening(WEB), Talk(WEB, "FA"), Talk(WEB), Talk(WEB, "R"), Talk(WEB), Talk(WEB, server="own")],
     "other table of states": [*opening(WEB), Do("sysctl", value=("secure_tcp", 3)), Talk(WEB), Talk(WEB, "S"), Talk(WEB), Do("sysctl", value=("secure_tcp", 0)), Talk(WEB)],
     "other timeouts": [*opening(WEB), Do("timeouts", value=(10, 5, 7)), Talk(WEB), Talk(WEB, server="own"), Wait(2000), Talk(WEB)],
