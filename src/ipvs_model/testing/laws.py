@@ -13,7 +13,7 @@ from ipvs_model.addresses import format_endpoint, parse_endpoint
 from ipvs_model.conn import Conn
 from ipvs_model.dest import Dest
 from ipvs_model.events import Scheduled
-from ipvs_model.flags import AF_INET, IP_VS_CONN_F_NOOUTPUT, IP_VS_SVC_F_PERSISTENT, IPPROTO_ICMP, IPPROTO_ICMPV6, IPPROTO_SCTP, IPPROTO_TCP, IPPROTO_UDP
+from ipvs_model.flags import AF_INET, IP_VS_CONN_F_NOOUTPUT, IP_VS_SVC_F_PERSISTENT, IPPROTO_ICMP, IPPROTO_ICMPV6, IPPROTO_SCTP, IPPROTO_TCP, IPPROTO_UDP, Hook
 from ipvs_model.service import Service
 from ipvs_model.testing.snapshots import SeenConn, Step
 
@@ -99,6 +99,12 @@ def reason(step: Step) -> str:
     """The code of what became of the packet."""
     assert step.outcome is not None
     return step.outcome.reason.code
+
+
+def towards_servers(step: Step) -> bool:
+    """Whether the packet reached a hook in which connections are looked up for packets of clients; without its mark it may not."""
+    assert step.outcome is not None
+    return step.outcome.reason.hook is not Hook.FORWARD and reason(step) not in UNSEEN
 
 
 def met(step: Step) -> Conn | None:
@@ -208,7 +214,7 @@ class ConnectionsKeepTheirServer(Law):
 
     def check(self, step: Step) -> None:
         packet, before = step.packet, step.before
-        if packet is None or not whole(step) or opens(step) or reason(step) in UNSEEN:
+        if packet is None or not whole(step) or opens(step) or not towards_servers(step):
             return
         cp = before.entry(packet.proto, packet.src, packet.dst)
         if cp is None or before.replied(packet.proto, packet.src, packet.dst) is not None:
@@ -231,7 +237,7 @@ class ReuseFollowsItsMode(Law):
 
     def check(self, step: Step) -> None:
         packet, before, sysctl = step.packet, step.before, step.ipvs.ns.sysctl
-        if packet is None or packet.proto != IPPROTO_TCP or not packet.plain or not opens(step) or reason(step) in UNSEEN:
+        if packet is None or packet.proto != IPPROTO_TCP or not packet.plain or not opens(step) or not towards_servers(step):
             return
         cp = before.entry(packet.proto, packet.src, packet.dst)
         if cp is None or before.replied(packet.proto, packet.src, packet.dst) is not None or reason(step) == "old conntrack":
