@@ -1,6 +1,7 @@
 """Everything that an IPVS is, as one comparable value: every object that hangs on it, by number in order of discovery, with all its members.
 
-Left out is what only saves time: cached routes and actions, a state's cached bucket, empty buckets; and who watches.
+Left out is what only saves time: cached routes and actions, a state's cached bucket, empty buckets; who watches; and the rows of a state, which follow
+from whether its protocol uses the secure table.
 """
 
 from __future__ import annotations
@@ -18,8 +19,9 @@ from ipvs_model.timers import Clock, Timer
 SKIPPED = {
     "IPVS": {"env", "fast", "_watchers"},
     "Netns": {"env", "emit", "log_lines", "outbox", "served"},
-    "State": {"stamp", "expires", "bucket"},
+    "State": {"stamp", "expires", "bucket", "rows", "quick"},
     "Dest": {"route", "xmits"},
+    "TemplateState": {"stamp", "expires", "bucket", "rows", "quick"},
     "Conn": {"xmit", "bucket", "prev", "next"},
     "FunctionTimer": {"bucket", "prev", "next", "callback"},
     "DelayedWork": {"bucket", "prev", "next", "callback"},
