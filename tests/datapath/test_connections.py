@@ -28,7 +28,10 @@ def persistent(lab: Lab, seconds: int = 100, **more) -> Conn:
 @pytest.mark.parametrize("why", ["deleted", "quiesced"])
 def test_unusable_template_is_invalidated_and_replaced(lab, why):
     ct = persistent(lab)
-    (lab.sysctl(expire_quiescent_template=1).edit("B", weight=0) if why == "quiesced" else lab.delete("B"))
+    if why == "quiesced":
+        lab.sysctl(expire_quiescent_template=1).edit("B", weight=0)
+    else:
+        lab.delete("B")
     before = (ct.expires, ct.timeout, ct.state, ct.flags, ct.dest)
     lab.wait(1)
     lab.client("S", 40001).goes_to("A")
