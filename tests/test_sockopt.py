@@ -109,6 +109,8 @@ ERRORS: list[tuple[str, int, Any, str]] = [
     ("edit of a missing destination", S.IP_VS_SO_SET_EDITDEST, (WEB, B), "ENOENT"),
     ("delete of a missing destination", S.IP_VS_SO_SET_DELDEST, (WEB, B), "ENOENT"),
     ("address of a new destination", S.IP_VS_SO_SET_ADDDEST, (WEB, evolve(A, addr=0)), "EINVAL"),
+    ("address wider than 32 bits", S.IP_VS_SO_SET_ADD, evolve(OTHER, addr=1 << 32), "EINVAL"),
+    ("server address wider than 32 bits", S.IP_VS_SO_SET_ADDDEST, (WEB, evolve(B, addr=1 << 32)), "EINVAL"),
     ("negative timeout", S.IP_VS_SO_SET_TIMEOUT, (1, 1, -1), "EINVAL"),
     ("daemon without interface", S.IP_VS_SO_SET_STARTDAEMON, DaemonUser(1, ""), "EINVAL"),
     ("daemon with an unterminated interface name", S.IP_VS_SO_SET_STARTDAEMON, DaemonUser(1, "e" * 16), "EINVAL"),

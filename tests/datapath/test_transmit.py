@@ -5,7 +5,7 @@ from tests.host import Host
 from tests.lab import VIP, VIP6, Lab
 
 from ipvs_model.events import Transmitted
-from ipvs_model.flags import PKT_PROPERTY, Hook
+from ipvs_model.flags import PKT_PROPERTY, PKT_ROUTE_LOCAL, Hook
 from ipvs_model.packet import Packet
 from ipvs_model.packet.fragment import fragment
 
@@ -378,3 +378,52 @@ def test_watchers_hear_the_transmitter(lab):
     lab.client("S")
     lab.client("A", ttl=1)
     assert heard == ["forwarded", "ttl"]
+
+
+# --- rare ends ---
+
+
+def test_icmp_error_for_a_nat_server_that_is_unreachable_or_at_home():
+    host = Host(VIP)
+    lab = Lab(routing=host)
+    lab.service("rr", "A").established()
+    inner = Packet.tcp((VIP, 80), ("203.0.113.5", 40000), "A").raw[:28]
+    host.unreachable = [*Host(unreachable=("10.1.0.11",)).unreachable]
+    lab.edit("A")
+    lab.says(Packet.icmp("198.51.100.9", VIP, 3, 1, bytes(4), inner, device="cli")).stolen("no route").silently()
+    lab.service("rr", "127.0.0.1:81", address="192.0.2.1", port=81)
+    lab.client("S", 40001, vport=81).stolen("loopback server")
+    inner = Packet.tcp((VIP, 81), ("203.0.113.5", 40001), "A").raw[:28]
+    lab.says(Packet.icmp("198.51.100.9", VIP, 3, 1, bytes(4), inner, device="cli")).stolen("loopback server").silently()
+
+
+def test_forwarded_icmp_error_never_reaches_a_local_server():
+    lab = lab_at()
+    lab.service("rr", "10.1.0.1:81")
+    lab.client("S").verdict("ACCEPT", "local")
+    inner = Packet.tcp((VIP, 80), ("203.0.113.5", 40000), "A").raw[:28]
+    error = Packet.icmp("198.51.100.9", VIP, 3, 1, bytes(4), inner, device="cli")
+    lab.says(error, Hook.FORWARD).stolen("boundary")
+    lab.says(error.clone()).verdict("ACCEPT", "local").ttl(64)
+
+
+def test_local_client_may_use_a_local_direct_server_if_its_own_route_is_local():
+    lab = lab_at()
+    lab.service("rr", "10.1.0.1:80", forward="direct")
+    lab.client("S", address=VIP, hook=Hook.LOCAL_OUT).accepted("local")
+    lab.service("rr", "10.1.0.1:80", fwmark=7, forward="direct")
+    lab.client("S", address=VIP, vip="198.51.100.7", mark=7, hook=Hook.LOCAL_OUT).stolen("boundary")
+    lab.client("S", 40001, address=VIP, vip="198.51.100.7", mark=7, hook=Hook.LOCAL_OUT, bits=PKT_ROUTE_LOCAL).accepted("local")
+
+
+def test_ipv6_loopback_server_is_for_local_clients_only():
+    lab = lab_at()
+    lab.service("rr", "[::1]:81", address=VIP6)
+    lab.client("S").stolen("loopback server")
+    lab.client("S", 40001, address="2001:db8:1::1", hook=Hook.LOCAL_OUT).verdict("ACCEPT", "local")
+
+
+def test_persistent_service_without_usable_server_refuses_too(lab):
+    lab.service("rr", "A", persistent=60, weight=0)
+    lab.client("S").is_refused(3, 3).dropped("no destination")
+    assert lab.templates == []
