@@ -5,7 +5,7 @@ import json
 import pytest
 from click.testing import CliRunner
 
-from ipvs_model.tools.commands import clock, ipvsadm
+from ipvs_model.tools.commands import clock, fail, ipvsadm, packet
 from ipvs_model.tools.journal import Journal, JournalError
 
 
@@ -71,6 +71,43 @@ def test_the_journal_makes_the_same_model_again(state):
     again = Journal(state)
     assert (again.ipvs.ipvsadm("-Ln"), again.ipvs.ipvsadm("-L", "--timeout"), again.ipvs.clock.now) == (listing, timeouts, now)
     assert again.done[-1] == ["advance", 15]
+
+
+def test_the_nth_command_fails_as_told_and_changes_nothing(run):
+    assert run(fail, "ENOMEM", "--nth", "2").exit_code == 0
+    assert run(fail, "EEXIST", "--nth", "4").exit_code == 0
+    assert run(ipvsadm, "-A", "-t", "192.0.2.1:80", "-s", "rr").exit_code == 0
+    assert run(ipvsadm, "-Ln").exit_code == 0
+    refused = run(ipvsadm, "-a", "-t", "192.0.2.1:80", "-r", "10.1.0.11", "-m")
+    assert (refused.exit_code, refused.stderr) == (255, "Memory allocation problem\n")
+    assert "10.1.0.11" not in run(ipvsadm, "-Ln").stdout
+    assert run(ipvsadm, "-a", "-t", "192.0.2.1:80", "-r", "10.1.0.11", "-m").exit_code == 0
+    assert run(ipvsadm, "-C").exit_code == 255
+    assert "10.1.0.11" in run(ipvsadm, "-Ln").stdout
+
+
+def test_an_unknown_errno_is_refused(run, state):
+    done = run(fail, "ENOTHING")
+    assert done.exit_code == 2 and "is no errno" in done.stderr
+    assert not state.exists()
+
+
+def test_packets_are_counted_and_forgotten_when_the_clock_moves(run):
+    run(ipvsadm, "-A", "-t", "192.0.2.1:80", "-s", "rr")
+    run(ipvsadm, "-a", "-t", "192.0.2.1:80", "-r", "10.1.0.11:8080", "-m")
+    syn = "tcp 203.0.113.7:40000 > 192.0.2.1:80 S"
+    assert run(packet, syn).stdout == "sent to its real server; tcp 203.0.113.7:40000 > 10.1.0.11:8080 S ttl=63\n"
+    assert "Masq    1      1          0" in run(ipvsadm, "-Ln").stdout
+    run(clock, "advance", "70")
+    assert "Masq    1      0          0" in run(ipvsadm, "-Ln").stdout
+
+
+def test_what_is_no_packet_is_refused_with_all_that_came_with_it(run, state):
+    run(ipvsadm, "-A", "-t", "192.0.2.1:80", "-s", "rr")
+    before = state.read_text()
+    done = run(packet, "tcp 203.0.113.7:40000 > 192.0.2.1:80 S", "tcp nonsense")
+    assert done.exit_code == 1 and "is no packet" in done.stderr
+    assert state.read_text() == before
 
 
 def test_a_failing_block_leaves_the_file_as_it_was(state):

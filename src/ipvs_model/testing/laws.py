@@ -381,7 +381,7 @@ class FailedCommandsChangeNothing(Law):
 
 
 class CommandsDoWhatTheySay(Law):
-    """After `-a` the service has a server with that address and port, with the weight and the connections that belong to it; after `-d` none."""
+    """After `-a` the service has a server with that address and port, with the weight that was asked for; after `-d` none."""
 
     def check(self, step: Step) -> None:
         words = step.text.split()

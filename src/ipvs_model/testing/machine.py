@@ -13,8 +13,8 @@ What it prints when it has found something is a program: `from ipvs_model.testin
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, ClassVar, Final
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar, Final, TypeVar
 
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
@@ -34,18 +34,30 @@ from ipvs_model.testing.laws import LAWS, Law, LawBroken
 from ipvs_model.testing.snapshots import Snapshot, Step, look
 from ipvs_model.testing.strategies import Wait
 
+T = TypeVar("T")
 #: the budget of one run: what `make soak` multiplies
 BUDGET: Final = settings(
-    max_examples=200,
-    stateful_step_count=40,
+    max_examples=500,
+    stateful_step_count=50,
     deadline=None,
     report_multiple_bugs=False,
     phases=[Phase.explicit, Phase.reuse, Phase.generate, Phase.shrink],
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
 LONGEST_LIFE: Final = 2000  #: timers that may fire, one after the other, until everything is gone
+METHODS: Final = {0: "-m", 1: "-m", 2: "-i", 3: "-g"}  #: options of ipvsadm (a local server was added with -m)
 ICMP_UNREACHABLE: Final = {2: ((3, 3), (3, 1), (3, 4), (11, 0), (4, 0)), 10: ((1, 4), (1, 0), (2, 0), (3, 0))}
 SIDES: Final[st.SearchStrategy[Side]] = st.sampled_from(("client", "server"))
+
+
+def choose(lines: Callable[[IPVSMachine], Sequence[T]]) -> st.SearchStrategy[T]:
+    """One of what a machine has now. What is drawn is a number, so that it shrinks well when earlier steps are left out."""
+    return st.builds(lambda machine, number: (found := lines(machine))[number % len(found)], st.runner(), st.integers(0, 11))
+
+
+SERVICES: Final = st.runner().flatmap(lambda machine: draw.services(machine.SCHEDULERS))
+NAMES: Final = choose(lambda machine: machine.identities())
+BUSY: Final = choose(lambda machine: machine.busy())
 
 
 class IPVSMachine(RuleBasedStateMachine):
@@ -81,6 +93,12 @@ class IPVSMachine(RuleBasedStateMachine):
         """Service and server of all that are listed."""
         return [(identity(svc), str(dest.key())) for svc in self.ipvs.services for dest in svc.destinations]
 
+    def busy(self) -> list[tuple[str, str, str]]:
+        """The same of those that have connections or templates, or of all if none has, with the option for their forwarding method."""
+        members = [(identity(svc), dest) for svc in self.ipvs.services for dest in svc.destinations]
+        used = [(name, dest) for name, dest in members if dest.totalconns or dest.persistconns]
+        return [(name, str(dest.key()), METHODS[dest.method]) for name, dest in used or members]
+
     # --- one step -----------------------------------------------------------------------------------------------------
     def _done(self, step: Step) -> None:
         invariants.check(self.ipvs.ns, tuple(self.held))
@@ -102,6 +120,11 @@ class IPVSMachine(RuleBasedStateMachine):
         self._step(kind="command", text=command, status=result.status)
         return result.status
 
+    def write(self, name: str, value: int) -> None:
+        """A sysctl is written."""
+        self.ipvs.sysctl_write(name, value)
+        self._step(kind="sysctl", text=f"{name}={value}")
+
     def feed(self, packet: Packet) -> Outcome:
         """A packet reaches the director."""
         outcome = self.ipvs.receive(packet)
@@ -120,40 +143,18 @@ class IPVSMachine(RuleBasedStateMachine):
         elif outcome.emitted and say.side == "server":
             flow.answered = outcome.emitted[0]
 
-    def commands(self) -> st.SearchStrategy[str]:
-        """Command lines: mostly about what is there, some about anything."""
-        kinds = ["add"] * 3 + ["edit"] * 4 + ["delete", "drain", "service", "any", "any"]
-        if not self.identities():
-            kinds = ["service", "any"]
-        elif not self.members():
-            kinds = ["add", "add", "service", "any"]
-        return st.sampled_from(kinds).flatmap(self._command)
-
-    def _command(self, kind: str) -> st.SearchStrategy[str]:
-        if kind == "add":
-            servers = [(name, number, port) for name in self.identities() for number in range(4) for port in ("", "8080")]
-            return st.builds(lambda server, dest: f"-a {server[0]} -r {server_text(*server)} {dest}", st.sampled_from(servers), draw.dests())
-        if kind in ("edit", "delete", "drain"):
-            member = st.sampled_from(self.members()).map(lambda member: f"{member[0]} -r {member[1]}")
-            if kind == "edit":
-                return st.builds("-e {} {}".format, member, draw.dests())
-            return st.builds(("-d {}" if kind == "delete" else "-e {} -w 0").format, member)
-        if kind == "service":
-            return draw.services(self.SCHEDULERS).map("-A {}".format)
-        return draw.commands(self.SCHEDULERS)
-
     # --- the beginning ------------------------------------------------------------------------------------------------
     @initialize(
         target=flows,
-        service=st.runner().flatmap(lambda self: draw.services(self.SCHEDULERS)),
-        other=st.runner().flatmap(lambda self: draw.services(self.SCHEDULERS)),
+        service=SERVICES,
+        other=SERVICES,
         dests=st.lists(draw.dests(), min_size=1, max_size=3),
         settings=st.lists(draw.sysctls(), max_size=2),
     )
     def begins(self, service: str, other: str, dests: list[str], settings: list[tuple[str, int]]) -> Conversation:
         """There are two services with the same servers, a client knows the first, and some sysctls are set."""
         for setting in settings:
-            self.writes_sysctl(setting=setting)
+            self.write(*setting)
         for text in dict.fromkeys((service, other)):
             if self.run(f"-A {text}"):
                 continue
@@ -163,16 +164,10 @@ class IPVSMachine(RuleBasedStateMachine):
         return conversation(draw.identity(service), (0, draw.CLIENT_PORTS[0]), 80, "tcp")
 
     # --- conversations ------------------------------------------------------------------------------------------------
-    @rule(flow=flows, words=st.integers(1, 4))
-    def goes_on(self, flow: Conversation, words: int) -> None:
-        """What real peers would say next, so many packets."""
-        for _ in range(words):
-            self.say(flow, flow.next())
-
     @precondition(lambda self: self.identities())
     @rule(
         target=flows,
-        name=st.runner().flatmap(lambda self: st.sampled_from(self.identities())),
+        name=NAMES,
         client=st.tuples(st.integers(0, 3), st.sampled_from(draw.CLIENT_PORTS)),
         port=st.sampled_from((80, 443)),
         protocol=st.sampled_from(("tcp", "udp")),
@@ -183,12 +178,19 @@ class IPVSMachine(RuleBasedStateMachine):
         self.goes_on(flow=flow, words=3)
         return flow
 
-    @rule(target=flows, flow=flows, neighbour=st.booleans(), port=st.integers(1, 3), other=st.booleans())
-    def comes_back(self, flow: Conversation, neighbour: bool, port: int, other: bool) -> Conversation:
-        """The same client, or a neighbour of it, connects again from another port, to the same port or (where a service takes any) another."""
+    @rule(target=flows, flow=flows, neighbour=st.booleans(), port=st.integers(1, 3), other=st.booleans(), wait=st.one_of(st.just(Wait()), draw.waits()))
+    def comes_back(self, flow: Conversation, neighbour: bool, port: int, other: bool, wait: Wait) -> Conversation:
+        """After a while the same client, or a neighbour of it, connects from another port, to the same port or (where a service takes any) another."""
+        self.waits(wait=wait)
         again = returning(flow, neighbour, port, other)
         self.goes_on(flow=again, words=3)
         return again
+
+    @rule(flow=flows, words=st.integers(1, 4))
+    def goes_on(self, flow: Conversation, words: int) -> None:
+        """What real peers would say next, so many packets."""
+        for _ in range(words):
+            self.say(flow, flow.next())
 
     @rule(flow=flows, side=SIDES, at_once=st.booleans())
     def ends(self, flow: Conversation, side: Side, at_once: bool) -> None:
@@ -212,59 +214,78 @@ class IPVSMachine(RuleBasedStateMachine):
         words = WORDS[flow.protocol]
         self.say(flow, Say(side, words[word % len(words)]))
 
-    @rule(flow=flows, side=SIDES, kind=st.integers(0, 4))
-    def cannot_reach(self, flow: Conversation, side: Side, kind: int) -> None:
-        """A router answers the last packet to one side with an ICMP error."""
-        packet = flow.asked if side == "server" else flow.answered
-        if packet is not None:
-            self.feed(icmp_about(packet, kind))
-
-    @rule(flow=flows, side=SIDES, change=st.sampled_from(("protocol", "client port", "client", "server port")))
-    def almost(self, flow: Conversation, side: Side, change: str) -> None:
-        """A packet that would belong to a conversation but for one thing."""
-        if flow.can(side):
-            self.feed(almost_packet(flow, side, change))
+    @rule(flow=flows, side=SIDES, how=st.sampled_from(("icmp 0", "protocol", "client port", "client", "server port", "icmp 1", "icmp 2", "icmp 3", "icmp 4")))
+    def strays(self, flow: Conversation, side: Side, how: str) -> None:
+        """A packet that would belong to a conversation but for one thing, or a router's ICMP error about the last packet to one side."""
+        if how.startswith("icmp"):
+            packet = flow.asked if side == "server" else flow.answered
+            if packet is not None:
+                self.feed(icmp_about(packet, int(how[5:])))
+        elif flow.can(side):
+            self.feed(almost_packet(flow, side, how))
 
     @rule(packet=draw.any_packets())
     def any_packet(self, packet: Packet) -> None:
         """A packet of nobody, whole or damaged."""
         self.feed(packet)
 
-    # --- rules and sysctls --------------------------------------------------------------------------------------------
-    @rule(command=st.runner().flatmap(lambda self: self.commands()))
+    # --- operators ----------------------------------------------------------------------------------------------------
+    @precondition(lambda self: self.members())
+    @rule(member=BUSY)
+    def drains(self, member: tuple[str, str, str]) -> None:
+        """An operator sets the weight of a server that has connections to 0."""
+        self.run(f"-e {member[0]} -r {member[1]} {member[2]} -w 0")
+
+    @precondition(lambda self: self.members())
+    @rule(member=BUSY, dest=draw.dests())
+    def edits(self, member: tuple[str, str, str], dest: str) -> None:
+        """An operator edits a server that has connections."""
+        self.run(f"-e {member[0]} -r {member[1]} {dest}")
+
+    @precondition(lambda self: self.members())
+    @rule(member=BUSY, port=st.sampled_from(("", "none", "8080")), flow=flows)
+    def deletes(self, member: tuple[str, str, str], port: str, flow: Conversation) -> None:
+        """An operator deletes a server, a client goes on; the server is added again, on its own port or another, or not ("none")."""
+        self.run(f"-d {member[0]} -r {member[1]}")
+        self.goes_on(flow=flow, words=1)
+        if port != "none":
+            server = f"{member[1].rpartition(':')[0]}:{port}" if port else member[1]
+            self.run(f"-a {member[0]} -r {server} {member[2]}")
+
+    @precondition(lambda self: self.identities())
+    @rule(name=NAMES, number=st.integers(0, 3), port=st.sampled_from(("", "8080")), dest=draw.dests())
+    def adds(self, name: str, number: int, port: str, dest: str) -> None:
+        """An operator adds a server, which may be there already."""
+        self.run(f"-a {name} -r {server_text(name, number, port)} {dest}")
+
+    @rule(command=st.one_of(SERVICES.map("-A {}".format), st.runner().flatmap(lambda self: draw.commands(self.SCHEDULERS))))
     def runs(self, command: str) -> None:
-        """An operator runs ipvsadm."""
+        """An operator adds a service, or runs any ipvsadm command."""
         self.run(command)
 
-    @rule(flow=flows, command=draw.timeouts())
-    def sets_timeouts(self, flow: Conversation, command: str) -> None:
-        """An operator sets timeouts while a client talks."""
+    @rule(flow=flows, setting=st.one_of(draw.sysctls(), draw.timeouts()))
+    def tunes(self, flow: Conversation, setting: tuple[str, int] | str) -> None:
+        """An operator writes a sysctl or sets timeouts while a client talks."""
         self.goes_on(flow=flow, words=1)
-        self.run(command)
+        if isinstance(setting, str):
+            self.run(setting)
+        else:
+            self.write(*setting)
         self.goes_on(flow=flow, words=1)
-
-    @rule(setting=draw.sysctls())
-    def writes_sysctl(self, setting: tuple[str, int]) -> None:
-        """An operator writes a sysctl."""
-        self.ipvs.sysctl_write(*setting)
-        self._step(kind="sysctl", text=f"{setting[0]}={setting[1]}")
 
     # --- references and time ------------------------------------------------------------------------------------------
     @precondition(lambda self: self.last.conns)
     @rule(number=st.integers(0, 7))
     def holds(self, number: int) -> None:
-        """Somebody takes a reference on an entry, as another CPU would."""
-        conns = self.ipvs.conns()
-        cp = conns[number % len(conns)]
-        cp.get("the test")
-        self.held.append(cp)
-        self._step(kind="command", text=f"hold {cp!r}")
-
-    @precondition(lambda self: self.held)
-    @rule()
-    def gives_back(self) -> None:
-        self.held.pop().plain_put()
-        self._step(kind="command", text="put")
+        """Somebody takes a reference on an entry, as another CPU would, or gives the last one back."""
+        if self.held:
+            self.held.pop().plain_put()
+        else:
+            conns = self.ipvs.conns()
+            cp = conns[number % len(conns)]
+            cp.get("the test")
+            self.held.append(cp)
+        self._step(kind="command", text=f"held: {self.held!r}")
 
     @rule(wait=draw.waits())
     def waits(self, wait: Wait) -> None:

@@ -173,7 +173,7 @@ PERSISTENCE6: Final = ("-p 5", "-p 300", "-p 60", "-p 5 -M 64", "-p 300 -M 64")
 def services(draw: st.DrawFn, schedulers: Sequence[str] = SCHEDULERS, *, ipv6: bool | None = None) -> str:
     """A virtual service with its options, as it stands behind `ipvsadm -A`: "-t 192.0.2.1:80 -s rr -p 300".
 
-    Address services of three protocols, some IPv6, some for any port, some by fwmark; a third persistent, a quarter of the UDP ones one-packet.
+    Address services of three protocols, some IPv6, some for any port, some by fwmark; half of them persistent, a quarter of the UDP ones one-packet.
     """
     kind, port = draw(st.sampled_from(SERVICE_KINDS)).split()
     scheduler = draw(st.sampled_from(tuple(schedulers)))
@@ -184,7 +184,7 @@ def services(draw: st.DrawFn, schedulers: Sequence[str] = SCHEDULERS, *, ipv6: b
     flags = [flags for flags in SCHED_FLAGS if flags.startswith(scheduler)]
     if flags and options & 1:
         words.append(f"-b {draw(st.sampled_from(flags))}")
-    if port == "0" or options > 7:
+    if port == "0" or options > 5:
         words.append(draw(st.sampled_from(PERSISTENCE6 if six else PERSISTENCE)))
     if kind == "udp" and options % 4 == 3:
         words.append("-o")

@@ -2,21 +2,24 @@
 
 The model is deterministic, so doing the same again gives the same model: connections, timers, counters, order of lists. Nothing has to be taken apart and put
 together, and nothing can be forgotten. The file is JSON: an object with `journal` (the version of this format), `kernel` (the modelled kernel), `environment`
-and `done`, a list of ["ipvsadm", [arguments], standard input] and ["advance", jiffies].
+and `done`, a list of ["ipvsadm", [arguments], standard input], ["advance", jiffies], ["packet", text] and ["fail", errno, number].
 """
 
 import json
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final, Self
 
+from ipvs_model.control import Control
+from ipvs_model.errors import IPVSError
 from ipvs_model.flags import KERNEL_VERSION
-from ipvs_model.ipvs import IPVS
-from ipvs_model.ipvsadm import Result
+from ipvs_model.ipvs import IPVS, Outcome
+from ipvs_model.ipvsadm import Result, run
 from ipvs_model.netns import Environment
+from ipvs_model.tools.packet_text import parse_packet
 
 VERSION: Final = 1
 ENVIRONMENT: Final = ("hz", "start_jiffies", "timers", "seed", "hash_seed", "tab_bits")  #: what of an Environment is kept
@@ -26,6 +29,20 @@ LISTING: Final = re.compile(r"-[LlSvh]|--(list|save|version|help)")
 
 class JournalError(ValueError):
     """The file is no journal, or one that this version cannot do again; the text says which."""
+
+
+class Refusing:
+    """Control calls of a kernel that lists what there is and refuses to change it."""
+
+    def __init__(self, control: Control, code: int) -> None:
+        self.control = control
+        self.code = code
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.control, name) if name.startswith("get_") else self._refuse
+
+    def _refuse(self, *unused: object) -> None:
+        raise IPVSError(self.code)
 
 
 class Journal:
@@ -41,13 +58,12 @@ class Journal:
         if self.path.exists() and self.path.stat().st_size:
             self._read()
         self.ipvs = IPVS(self.environment)
+        self.failures: dict[int, int] = {}  #: runs of ipvsadm still to come → errno
+        known: dict[str, Callable[..., object]] = {"ipvsadm": self._ipvsadm, "advance": self.ipvs.clock.advance, "packet": self._packet, "fail": self._fail}
         for number, (what, *arguments) in enumerate(self.done, 1):
-            if what == "ipvsadm":
-                self.ipvs.ipvsadm(arguments[0], arguments[1])
-            elif what == "advance":
-                self.ipvs.clock.advance(arguments[0])
-            else:
+            if what not in known:
                 raise JournalError(f"{self.path}: operation {number} is {what!r}, which this version does not know")
+            known[what](*arguments)
 
     def _read(self) -> None:
         try:
@@ -64,10 +80,34 @@ class Journal:
 
     def ipvsadm(self, arguments: Sequence[str], stdin: str = "") -> Result:
         """Run an ipvsadm command on the model and write it down if it may change something."""
-        result = self.ipvs.ipvsadm(arguments, stdin)
-        if not (arguments and LISTING.match(arguments[0])) and arguments:
-            self.done.append(["ipvsadm", list(arguments), stdin])
-        return result
+        if not arguments or LISTING.match(arguments[0]):
+            return self.ipvs.ipvsadm(arguments, stdin)
+        self.done.append(["ipvsadm", list(arguments), stdin])
+        return self._ipvsadm(arguments, stdin)
+
+    def _ipvsadm(self, arguments: Sequence[str], stdin: str) -> Result:
+        code = self.failures.pop(1, None)
+        self.failures = {left - 1: code for left, code in self.failures.items()}
+        if code is None:
+            return self.ipvs.ipvsadm(arguments, stdin)
+        return run(Refusing(self.ipvs.control, code), self.ipvs.proc, arguments, stdin)  # type: ignore[arg-type]
+
+    def fail(self, code: int, nth: int = 1) -> None:
+        """Let the nth run of ipvsadm from now on, listings not counted, be refused with an errno and change nothing."""
+        self.done.append(["fail", code, nth])
+        self._fail(code, nth)
+
+    def _fail(self, code: int, nth: int) -> None:
+        self.failures[nth] = code
+
+    def packet(self, text: str) -> Outcome:
+        """Let a packet arrive that is given as a text. Raises PacketTextError."""
+        outcome = self._packet(text)
+        self.done.append(["packet", text])
+        return outcome
+
+    def _packet(self, text: str) -> Outcome:
+        return self.ipvs.receive(parse_packet(text))
 
     def advance(self, jiffies: int) -> int:
         """Let time pass; how many timers fired."""

@@ -14,7 +14,7 @@ PROGRAMS: Final = {
 flow = state.begins(service='-t 192.0.2.1:80 -s rr -p 5', other='-t 192.0.2.1:80 -s rr', dests=['-m -w 1'], settings=[])
 state.goes_on(flow=flow, words=1)
 state.waits(wait=Wait(0, deadline=True))
-state.comes_back(flow=flow, neighbour=False, other=False, port=1)
+state.comes_back(flow=flow, neighbour=False, other=False, port=1, wait=Wait())
 """,
     "drop_path_put": """
 flow = state.begins(service='-t 192.0.2.1:80 -s rr', other='-t 192.0.2.1:80 -s rr', dests=['-m -w 1'], settings=[])
@@ -54,18 +54,18 @@ state.goes_on(flow=flow, words=1)
     "out_protocol": """
 flow = state.begins(service='-t 192.0.2.1:80 -s rr', other='-t 192.0.2.1:80 -s rr', dests=['-m -w 1'], settings=[])
 state.goes_on(flow=flow, words=1)
-state.almost(change='protocol', flow=flow, side='server')
+state.strays(flow=flow, how='protocol', side='server')
 """,
     "icmp_rearms": """
 flow = state.begins(service='-t 192.0.2.1:80 -s rr', other='-t 192.0.2.1:80 -s rr', dests=['-m -w 1'], settings=[])
 state.goes_on(flow=flow, words=1)
 state.waits(wait=Wait(-1, deadline=True))
-state.cannot_reach(flow=flow, kind=0, side='server')
+state.strays(flow=flow, how='icmp 0', side='server')
 """,
     "set_timeout_late": """
 flow = state.begins(service='-t 192.0.2.1:80 -s rr', other='-t 192.0.2.1:80 -s rr', dests=['-m -w 1'], settings=[])
 state.goes_on(flow=flow, words=3)
-state.sets_timeouts(command='--set 60 0 0', flow=flow)
+state.tunes(flow=flow, setting='--set 60 0 0')
 """,
     "persistence_mask": """
 state.begins(service='-t 192.0.2.1:0 -s rr -p 5 -M 255.255.255.0', other='-t 192.0.2.1:80 -s rr', dests=['-m -w 1', '-m -w 1'], settings=[])
@@ -75,7 +75,7 @@ state.connects(client=(1, 40000), name='-t 192.0.2.1:0', port=443, protocol='tcp
     "fwmark_port": """
 flow = state.begins(service='-f 1 -s rr -p 5', other='-t 192.0.2.1:80 -s rr', dests=['-m -w 1', '-m -w 1'], settings=[])
 state.goes_on(flow=flow, words=1)
-state.comes_back(flow=flow, neighbour=False, other=True, port=1)
+state.comes_back(flow=flow, neighbour=False, other=True, port=1, wait=Wait())
 """,
     "overload_late": """
 flow = state.begins(service='-t 192.0.2.1:80 -s rr', other='-t 192.0.2.1:80 -s rr', dests=['-m -w 1 -x 1'], settings=[])
