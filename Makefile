@@ -50,6 +50,7 @@ soak: $(VENV)/.have-dev
 	$(BIN)/python -m soak malformed
 	$(BIN)/python -m soak sync
 	$(BIN)/python -m soak control
+	$(BIN)/python -m soak machine
 	HYPOTHESIS_PROFILE=soak $(BIN)/python -m pytest -n 2 -q tests
 
 bench: $(VENV)/.have-bench
