@@ -111,6 +111,18 @@ class ConnLookup(Event):
 
 
 @frozen
+class ReuseChecked(Event):
+    """A packet that opens a connection found an entry: whether it gives way to a new one, and why."""
+
+    conn: ConnKey
+    replaced: bool
+    why: str
+
+    def describe(self) -> str:
+        return f"{self.conn} {'replaced' if self.replaced else 'kept'}: {self.why}"
+
+
+@frozen
 class ServiceLookup(Event):
     """A service was searched; ``rule`` says which step of the lookup hit (fwmark, exact, ftp, port zero, none)."""
 

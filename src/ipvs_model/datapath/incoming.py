@@ -11,6 +11,7 @@ from ipvs_model.conn import Conn
 from ipvs_model.datapath.accounting import in_stats
 from ipvs_model.datapath.icmp import in_icmp
 from ipvs_model.datapath.scheduling import try_to_schedule
+from ipvs_model.events import ReuseChecked
 from ipvs_model.flags import (
     AF_INET,
     IP_VS_CONN_F_NFCT,
@@ -70,6 +71,8 @@ def ip_vs_in_hook(ns: Netns, hook: Hook, pkt: Packet) -> Action:
     old_ct = False
     if cp is not None and not iph.fragoffs and pd.pp.is_new_conn(pkt, iph):
         reschedule, old_ct = must_reschedule(ns, cp, pkt, pd)
+        if ns.emit is not None:
+            ns.emit(ReuseChecked("ip_vs_in_hook", cp.key(), reschedule, reuse_reason(ns, cp, reschedule, old_ct)))
         if reschedule:
             give_up(cp, old_ct, spare_controllers=True)
             if old_ct:
@@ -101,6 +104,20 @@ def must_reschedule(ns: Netns, cp: Conn, pkt: Packet, pd: ProtoData) -> tuple[bo
         old_ct = uses_old_conntrack(ns, pkt)
         return (not cp.n_control or not old_ct), old_ct
     return False, False
+
+
+def reuse_reason(ns: Netns, cp: Conn, reschedule: bool, old_ct: bool) -> str:
+    """What ``must_reschedule`` went by, in words."""
+    sysctl = ns.sysctl
+    if sysctl.expire_nodest_conn and cp.dest is not None and cp.dest.weight == 0:
+        return "its server has weight 0 and expire_nodest_conn is set"
+    if not sysctl.conn_reuse_mode:
+        return "conn_reuse_mode is 0"
+    if cp.control is not None:
+        return "it is controlled"
+    if old_ct and not reschedule:
+        return "it controls others, and conntrack holds a confirmed entry"
+    return f"it is in {cp.state_name} and conn_reuse_mode is {sysctl.conn_reuse_mode}"
 
 
 def give_up(cp: Conn, old_ct: bool, spare_controllers: bool) -> None:

@@ -1,14 +1,15 @@
 """Packets in a short text form: `tcp 203.0.113.7:40000 > 192.0.2.1:80 S`, or as the hexadecimal digits of an IP packet.
 
-    PROTOCOL SOURCE > DESTINATION [WHAT] [NAME=VALUE …]
+    PROTOCOL SOURCE > DESTINATION [WHAT] [NAME=VALUE …] [about PACKET]
 
-WHAT are TCP flags (letters of FSRPAUEC), SCTP chunks (INIT, COOKIE_ECHO, …, joined by +), or TYPE/CODE of ICMP. NAME is one of `NAMES`.
+WHAT are TCP flags (letters of FSRPAUEC), SCTP chunks (INIT, COOKIE_ECHO, …, joined by +), or TYPE/CODE of ICMP. NAME is one of `NAMES`. An ICMP error is
+`about` the packet that it quotes.
 """
 
 from typing import Any, Final
 
 from ipvs_model.addresses import format_addr, format_endpoint
-from ipvs_model.flags import IPPROTO_ICMP, IPPROTO_ICMPV6, IPPROTO_SCTP, IPPROTO_TCP, IPPROTO_UDP, proto_name
+from ipvs_model.flags import IPPROTO_ICMP, IPPROTO_ICMPV6, IPPROTO_SCTP, IPPROTO_TCP, IPPROTO_UDP, PKT_CT_CONFIRMED, PKT_HAS_CT, proto_name
 from ipvs_model.packet import Packet
 from ipvs_model.packet.build import TCP_FLAG_LETTERS
 from ipvs_model.packet.text import chunks
@@ -19,14 +20,22 @@ CHUNKS: Final = {
     10: "COOKIE_ECHO", 11: "COOKIE_ACK", 14: "SHUTDOWN_COMPLETE",
 }  # fmt: skip
 CHUNK_TYPES: Final = {name: number for number, name in CHUNKS.items()}
-#: NAME in the text → keyword of the constructor; len: bytes of payload, all zero
-NAMES: Final = {"len": "payload", "ttl": "ttl", "tos": "tos", "id": "id", "mark": "mark", "seq": "seq", "ack": "ack", "vtag": "vtag"}
+#: NAME in the text → keyword of the constructor. len: bytes of payload, all zero; data: the payload in hexadecimal digits; info: the second word of an ICMP
+#: header (a number); quote: how many bytes an ICMP error quotes; ct: the packet has a conntrack entry (1), a confirmed one (2)
+NAMES: Final = {
+    "len": "payload", "data": "payload", "ttl": "ttl", "tos": "tos", "id": "id", "mark": "mark", "seq": "seq", "ack": "ack", "vtag": "vtag", "info": "rest",
+    "quote": "quote", "ct": "bits",
+}  # fmt: skip
 TAKEN: Final = {
-    "tcp": ("len", "ttl", "tos", "id", "mark", "seq", "ack"),
-    "udp": ("len", "ttl", "tos", "id", "mark"),
-    "sctp": ("ttl", "tos", "id", "mark", "vtag"),
-    "icmp": ("len", "ttl", "tos", "id", "mark"),
+    "tcp": ("len", "data", "ttl", "tos", "id", "mark", "seq", "ack", "ct"),
+    "udp": ("len", "data", "ttl", "tos", "id", "mark", "ct"),
+    "sctp": ("ttl", "tos", "id", "mark", "vtag", "ct"),
+    "icmp": ("len", "data", "ttl", "tos", "id", "mark", "info", "quote", "ct"),
 }
+LIMITS: Final = {"len": 0xFFFF, "quote": 0xFFFF, "info": 0xFFFFFFFF, "ct": 2}
+CONNTRACK: Final = {0: 0, 1: PKT_HAS_CT, 2: PKT_HAS_CT | PKT_CT_CONFIRMED}
+#: types of ICMP errors, which quote a packet, by protocol
+QUOTING: Final = {IPPROTO_ICMP: (3, 4, 5, 11, 12), IPPROTO_ICMPV6: (1, 2, 3, 4)}
 EXAMPLE: Final = "tcp 203.0.113.7:40000 > 192.0.2.1:80 S"
 
 
@@ -40,7 +49,8 @@ def parse_packet(text: str) -> Packet:
     >>> parse_packet("udp 203.0.113.7:40000 > 192.0.2.1:53 len=4 ttl=9")
     Packet.udp('203.0.113.7:40000', '192.0.2.1:53', b'\\x00\\x00\\x00\\x00', ttl=9)
     """
-    words = text.split()
+    own, about, quoted = text.partition(" about ")
+    words = own.split()
     digits = "".join(words)
     if digits and all(digit in "0123456789abcdefABCDEF" for digit in digits):
         return _from_hex(digits)
@@ -56,17 +66,34 @@ def parse_packet(text: str) -> Packet:
         elif not equals or key not in TAKEN[name]:
             raise PacketTextError(f"{text!r}: {word!r} is not understood; {name} takes {', '.join(TAKEN[name])}")
         else:
-            try:
-                number = int(value, 0)
-            except ValueError:
-                raise PacketTextError(f"{text!r}: {word!r} is no number") from None
-            if key == "len" and not 0 <= number <= 0xFFFF:
-                raise PacketTextError(f"{text!r}: {word!r} does not fit a packet")
-            options[NAMES[key]] = bytes(number) if key == "len" else number
+            options[NAMES[key]] = _value(text, key, value)
+    length = options.pop("quote", None)
+    if about and name != "icmp":
+        raise PacketTextError(f"{text!r}: only icmp is about another packet")
+    if about:
+        options["payload"] = parse_packet(quoted).raw[:length]
     try:
         return _construct(name, words[1], words[3], what, options)
     except ValueError as wrong:
         raise PacketTextError(f"{text!r}: {wrong}") from wrong
+
+
+def _value(text: str, key: str, value: str) -> Any:
+    """What a constructor takes for NAME=VALUE."""
+    try:
+        if key == "data":
+            return bytes.fromhex(value)
+        number = int(value, 0)
+    except ValueError:
+        raise PacketTextError(f"{text!r}: '{key}={value}' is no number") from None
+    most = LIMITS.get(key)
+    if most is not None and not 0 <= number <= most:
+        raise PacketTextError(f"{text!r}: '{key}={value}' does not fit: 0 to {most}")
+    if key == "len":
+        return bytes(number)
+    if key == "info":
+        return number.to_bytes(4)
+    return CONNTRACK[number] if key == "ct" else number
 
 
 def _from_hex(digits: str) -> Packet:
@@ -120,7 +147,16 @@ def describe(packet: Packet) -> str:
         ends = [format_endpoint(packet.af, packet.src), format_endpoint(packet.af, packet.dst)]
     words = [name, ends[0], ">", ends[1], what, f"len={length}" if length else "", f"ttl={packet.ttl}" if packet.ttl != 64 else ""]
     words.append(f"mark={packet.mark}" if packet.mark else "")
+    words.append(_about(packet, body))
     return " ".join(filter(None, words))
+
+
+def _about(packet: Packet, body: bytes) -> str:
+    """What an ICMP error is about."""
+    if packet.proto not in QUOTING or len(body) < 8 or body[0] not in QUOTING[packet.proto]:
+        return ""
+    quoted = Packet.parse(body[8:])
+    return f"about {describe(quoted)}" if quoted.proto >= 0 else ""
 
 
 def flag_letters(value: int) -> str:

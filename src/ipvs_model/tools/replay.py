@@ -46,7 +46,7 @@ from ipvs_model.tools.link import complete_checksum, is_partial_checksum
 from ipvs_model.tools.pcap import Capture, CapturedPacket
 from ipvs_model.tools.result import NOT_LOST, LeftOut, OutcomeRow, Result, ServerRow
 from ipvs_model.tools.timeline import Timeline
-from ipvs_model.transmit.action import REASONS
+from ipvs_model.transmit.action import REASONS, Action
 
 PROTOCOLS: Final = {"tcp": IPPROTO_TCP, "udp": IPPROTO_UDP, "sctp": IPPROTO_SCTP}
 ANSWERS: Final = ("nat", "all", "none")  #: which answers are fed
@@ -242,8 +242,7 @@ class Replay:
         cp = self._entry(packet.af, packet.proto, packet.src, packet.dst) if what == CLIENT else None
         self.routing.lift_mtu = packet.length > self.routing.mtu and not packet.frag and not packet.frag_max_size
         self._notes["aggregate"] += self.routing.lift_mtu
-        action = self.ipvs.process(packet, Hook.LOCAL_IN if what == CLIENT else Hook.FORWARD)
-        left = action.apply(packet)
+        action, left = self._process(packet, Hook.LOCAL_IN if what == CLIENT else Hook.FORWARD)
         self.routing.lift_mtu = False
         if action.verdict is Verdict.DROP or left is None:
             went, out = "nowhere", []
@@ -256,15 +255,23 @@ class Replay:
         fate = self._fates.setdefault((what, action.verdict.name, action.reason, went), [0, captured.record])
         fate[0] += 1
         if went != "on" and action.reason not in NOT_LOST:
-            cp = cp or self._entry(packet.af, packet.proto, packet.src, packet.dst)
-            if cp is not None and cp.dest is not None:
-                self._lost[id(cp.dest)] += 1
+            self._lose(cp or self._entry(packet.af, packet.proto, packet.src, packet.dst))
         out += [sent.packet for sent in self.ipvs.ns.outbox]
         self.ipvs.ns.outbox.clear()
         # what was put together on its way through is cut again to leave
         out = [piece for whole in out for piece in (fragment(whole, self.routing.mtu) if whole.frag_max_size else [whole])]
         self.emitted += len(out)
         return out
+
+    def _lose(self, cp: Conn | None) -> None:
+        """A packet did not get through; its connection, if it has one."""
+        if cp is not None and cp.dest is not None:
+            self._lost[id(cp.dest)] += 1
+
+    def _process(self, packet: Packet, hook: Hook) -> tuple[Action, Packet | None]:
+        """What the hook decides, and the packet as it leaves or goes on."""
+        action = self.ipvs.process(packet, hook)
+        return action, action.apply(packet)
 
     def _answer(self, packet: Packet, captured: CapturedPacket) -> list[Packet]:
         """Give an answer back as coming from the server that the model chose for the connection."""

@@ -1,15 +1,17 @@
 """Explained steps as text, as a Mermaid sequence diagram, as plain data."""
 
+import re
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 from ipvs_model import events as ev
-from ipvs_model.tools.explain import COMMAND, WAIT, Change, Walk
+from ipvs_model.tools.explain import COMMAND, WAIT, Change, HostAnswered, Walk
 
 #: kind of event → what the kernel is about
 PHASES: Final[dict[type[ev.Event], str]] = {
     ev.HookEntered: "hook",
     ev.ConnLookup: "lookup",
+    ev.ReuseChecked: "lookup",
     ev.ServiceLookup: "lookup",
     ev.TemplateChecked: "lookup",
     ev.Candidate: "schedule",
@@ -35,8 +37,13 @@ PHASES: Final[dict[type[ev.Event], str]] = {
     ev.Logged: "log",
     ev.Decided: "verdict",
 }
+HOST: Final = "host"  #: the phase of what the host does beside IPVS
 #: what a sequence diagram says of events
-TOLD: Final = (ev.Scheduled, ev.StateChanged, ev.ConnRemoved, ev.TimerPostponed, ev.TemplateChecked, ev.DestChanged, ev.ServiceChanged, ev.OverloadChanged)
+TOLD: Final = (
+    ev.Scheduled, ev.StateChanged, ev.ConnRemoved, ev.TimerFired, ev.TimerPostponed, ev.TemplateChecked, ev.ReuseChecked, ev.DestChanged, ev.ServiceChanged,
+    ev.OverloadChanged,
+)  # fmt: skip
+JIFFIES: Final = re.compile(r"(-?\d+) jiffies")
 PUNCTUATION: Final = str.maketrans({";": ",", "#": "no. "})  #: these would end a message of a diagram
 
 
@@ -52,7 +59,7 @@ def as_text(walk: Walk) -> str:
             lines.append(f"   {heading}")
         for event in happened:
             count += 1
-            lines.append(f"   {walk.number}.{count:<3} {PHASES[type(event)]:10} {event.function:26} {_words(event)}".rstrip())
+            lines.append(f"   {walk.number}.{count:<3} {_phase(event):10} {event.function:26} {_words(event, walk)}".rstrip())
     if walk.verdict:
         lines.append(f"   {walk.verdict}: {walk.reason}")
     lines += [f"   {'prints' if walk.kind == COMMAND else 'leaves'}: {text}".rstrip() for text in walk.left]
@@ -61,9 +68,15 @@ def as_text(walk: Walk) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _words(event: ev.Event) -> str:
-    """An event without what stands above it already."""
-    return event.hook.name if isinstance(event, ev.HookEntered) else event.describe()
+def _phase(event: ev.Event) -> str:
+    return HOST if isinstance(event, HostAnswered) else PHASES[type(event)]
+
+
+def _words(event: ev.Event, walk: Walk) -> str:
+    """An event without what stands above it already, and jiffies in seconds too."""
+    if isinstance(event, ev.HookEntered):
+        return event.hook.name
+    return JIFFIES.sub(lambda found: f"{found[0]} ({int(found[1]) / walk.hz:g} s)", event.describe())
 
 
 def _change_lines(change: Change) -> list[str]:
@@ -76,8 +89,9 @@ def _shown(value: str | None) -> str:
     return "-" if value is None else value
 
 
-def as_mermaid(walks: Sequence[Walk]) -> str:
-    """Steps as a Mermaid sequence diagram: one lifeline a host, the director in the middle, decisions as notes."""
+def as_mermaid(walks: Sequence[Walk], *, timers: bool = False) -> str:
+    """Steps as a Mermaid sequence diagram: one lifeline a host, the director in the middle, decisions as notes; `timers`: their restarts, too."""
+    told = (*TOLD, ev.TimerArmed) if timers else TOLD
     clients = dict.fromkeys(hop.source for walk in walks if walk.kind == "client packet" for hop in walk.hops if hop.source)
     others = dict.fromkeys(host for walk in walks for hop in walk.hops for host in (hop.source, hop.target) if host and host not in clients)
     names = {"": "D"} | {host: f"C{number}" for number, host in enumerate(clients, 1)} | {host: f"S{number}" for number, host in enumerate(others, 1)}
@@ -90,40 +104,52 @@ def as_mermaid(walks: Sequence[Walk]) -> str:
         if walk.seconds > last:
             lines.append(f"    Note over D: {walk.seconds - last:.3f} s later")
         last = walk.seconds
-        lines += _notes(walk.before)
+        lines += _notes(walk.before, walk, told)
         if walk.kind == COMMAND:
             lines.append(f"    Note over D: {walk.what.translate(PUNCTUATION)}")
         for number, hop in enumerate(walk.hops):
             arrow = "-x" if hop.lost else "->>"
             lines.append(f"    {names[hop.source]}{arrow}{names[hop.target]}: {hop.text}")
             if number == 0:
-                lines += _notes(walk.events)
+                lines += _notes(walk.events, walk, told)
                 if len(walk.hops) == 1:
                     lines.append(f"    Note over D: {walk.verdict}: {walk.reason.translate(PUNCTUATION)}")
         if not walk.hops:
-            lines += _notes(walk.events)
+            lines += _notes(walk.events, walk, told)
     return "\n".join(lines) + "\n"
 
 
-def _notes(happened: Iterable[ev.Event]) -> list[str]:
+def _notes(happened: Iterable[ev.Event], walk: Walk, told: tuple[type[ev.Event], ...]) -> list[str]:
     notes = []
     for event in happened:
-        if isinstance(event, TOLD) and not (isinstance(event, ev.StateChanged) and event.before == event.after):
-            text = f"{event.before} to {event.after}" if isinstance(event, ev.StateChanged) else event.describe()
+        if isinstance(event, told) and not (isinstance(event, ev.StateChanged) and event.before == event.after):
+            text = _note(event, walk)
             notes.append(f"    Note over D: {text.translate(PUNCTUATION)}")
     return notes
+
+
+def _note(event: ev.Event, walk: Walk) -> str:
+    """An event in the few words that a diagram has room for."""
+    if isinstance(event, ev.StateChanged):
+        return f"{event.before} to {event.after}"
+    if isinstance(event, ev.TimerArmed):
+        return f"timer set to {(event.expires - event.now) / walk.hz:g} s"
+    if isinstance(event, ev.TimerFired):
+        return f"timer fired {(event.now - event.expires) / walk.hz:g} s late"
+    return _words(event, walk)
 
 
 def as_json(walk: Walk) -> dict[str, Any]:
     """Plain data for JSON."""
 
     def told(happened: Iterable[ev.Event]) -> list[dict[str, str]]:
-        return [{"phase": PHASES[type(event)], "event": type(event).__name__, "function": event.function, "text": _words(event)} for event in happened]
+        return [{"phase": _phase(event), "event": type(event).__name__, "function": event.function, "text": _words(event, walk)} for event in happened]
 
     return {
         "number": walk.number,
         "seconds": walk.seconds,
         "jiffies": walk.jiffies,
+        "hz": walk.hz,
         "what": walk.what,
         "kind": walk.kind,
         "given": walk.given,
