@@ -11,11 +11,13 @@ from pathlib import Path
 from typing import Final
 
 from ipvs_model import IPVS, Clock, Packet
+from ipvs_model.datapath.hooks import HANDLERS
 from ipvs_model.fields import Field
 from ipvs_model.sysctl import VARS, Var
 from ipvs_model.timers import LVL_DEPTH, FunctionTimer, lvl_gran, lvl_start
 from ipvs_model.tools.states import DIRECTIONS, as_svg, machine
 from ipvs_model.tools.walk import PHASES
+from ipvs_model.transmit.action import REASONS
 
 DOCS: Final = Path(__file__).parent
 MARKER: Final = re.compile(r"(<!-- table: (.*?) -->\n).*?(<!-- end -->)", re.DOTALL)
@@ -92,8 +94,26 @@ def events(_: str) -> str:
     return table(("event", "about", "what it says"), ((code(kind.__name__), phase, (kind.__doc__ or "").splitlines()[0]) for kind, phase in PHASES.items()))
 
 
+def hooks(_: str) -> str:
+    """The functions of each hook, in the order in which they see a packet."""
+    names = {"ip_vs_out_hook": "the packet of a server: find its entry, translate it", "ip_vs_in_hook": "the packet of a client: find or make its entry, send it"}
+    names["ip_vs_forward_icmp"] = "an ICMP error that passes through, about a packet of a virtual address"
+    rows = []
+    for hook, functions in HANDLERS.items():
+        for function in functions:
+            name = f"ip_vs_{function.__name__}".replace("ip_vs_ip_vs_", "ip_vs_")
+            rows.append((code(hook.name), code(name), names[name]))
+    return table(("hook", "function", "what it is for"), rows)
+
+
+def reasons(_: str) -> str:
+    """Every reason that an outcome may give."""
+    return table(("`reason.code`", "in words"), ((code(name), words) for name, words in REASONS.items()))
+
+
 TABLES: Final[dict[str, Callable[[str], str]]] = {
     "fields": fields, "states": states, "transitions": transitions, "levels": levels, "sysctls": sysctls, "events": events,
+    "hooks": hooks, "reasons": reasons,
 }  # fmt: skip
 
 
