@@ -1,6 +1,7 @@
 """Explained packets: the text form, the walk, the diagram."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -12,9 +13,10 @@ from hypothesis import strategies as st
 from tests.tools.captures import T0, pcap
 
 from ipvs_model import Packet, events
+from ipvs_model.flags import PKT_CT_CONFIRMED, PKT_HAS_CT
 from ipvs_model.packet.fragment import fragment
 from ipvs_model.tools.commands.explain import command
-from ipvs_model.tools.explain import COMMAND, PASSING, WAIT, Explainer, ExplainError, parse_step
+from ipvs_model.tools.explain import COMMAND, OWN, PASSING, WAIT, Explainer, ExplainError, HostAnswered, parse_step
 from ipvs_model.tools.packet_text import CHUNKS, PacketTextError, describe, parse_packet
 from ipvs_model.tools.pcap import Capture, CapturedPacket
 from ipvs_model.tools.replay import ANSWER, CLIENT, NO_CONNECTION, PIECE, Mark, Replay
@@ -90,6 +92,11 @@ def test_text_forms(text, call):
         ("sctp 1.2.3.4:1 > 5.6.7.8:2 HELLO", "the chunks are DATA"),
         ("icmp 1.2.3.4 > 5.6.7.8 300/1", "TYPE/CODE"),
         ("icmp 1.2.3.4 > 5.6.7.8 echo", "TYPE/CODE"),
+        ("tcp 1.2.3.4:1 > 5.6.7.8:2 data=4", "is no number"),
+        ("tcp 1.2.3.4:1 > 5.6.7.8:2 ct=3", "'ct=3' does not fit: 0 to 2"),
+        ("icmp 1.2.3.4 > 5.6.7.8 3/4 info=-1", "does not fit"),
+        ("icmp 1.2.3.4 > 5.6.7.8 3/4 about nothing", "is no packet"),
+        ("tcp 1.2.3.4:1 > 5.6.7.8:2 S about tcp 1.2.3.4:1 > 5.6.7.8:2", "only icmp"),
         ("450", "odd number"),
         ("00112233", "is no IP packet"),
     ],
@@ -97,6 +104,19 @@ def test_text_forms(text, call):
 def test_text_that_is_no_packet_is_refused(text, words):
     with pytest.raises(PacketTextError, match=words):
         parse_packet(text)
+
+
+def test_an_icmp_error_quotes_a_packet():
+    error = parse_packet("icmp 198.51.100.9 > 192.0.2.1 3/4 info=1300 quote=28 about tcp 192.0.2.1:80 > 203.0.113.7:40000 A len=1400 ttl=60")
+    quoted = Packet.tcp("192.0.2.1:80", "203.0.113.7:40000", "A", payload=bytes(1400), ttl=60)
+    assert (error.length, error.l4_bytes[4:8], error.l4_bytes[8:]) == (56, b"\0\0\x05\x14", quoted.raw[:28])
+    assert describe(error) == "icmp 198.51.100.9 > 192.0.2.1 3/4 len=28 about tcp 192.0.2.1:80 > 203.0.113.7:40000 len=8 ttl=60"
+
+
+def test_payload_and_conntrack_are_written():
+    packet = parse_packet("tcp 1.2.3.4:1 > 5.6.7.8:2 PA data=474554 ct=2")
+    assert (packet.payload, packet.bits) == (b"GET", PKT_HAS_CT | PKT_CT_CONFIRMED)
+    assert parse_packet("tcp 1.2.3.4:1 > 5.6.7.8:2 ct=0").bits == 0
 
 
 @pytest.mark.parametrize("text,words", [("+x " + SYN, "no time"), ("+-1 " + SYN, "must be"), ("+nan", "must be"), ("", "is no step"), ("+0", "is no step")])
@@ -212,6 +232,69 @@ def test_explaining_changes_nothing():
         assert explainer.ipvs.proc(name) == replay.ipvs.proc(name)
 
 
+# --- the director itself ----------------------------------------------------------------------------------------------
+HOME = RULES.replace("10.1.0.12:8080", "10.1.0.1:81")
+
+
+def test_a_packet_of_the_director_itself_passes_local_out():
+    (walk,) = walks("tcp 10.1.0.1:40000 > 192.0.2.1:80 S", rules=RULES, addresses=["10.1.0.1"])
+    assert (walk.kind, walk.verdict, walk.left) == (OWN, "STOLEN", ("tcp 10.1.0.1:40000 > 10.1.0.12:8080 S ttl=63",))
+    assert {event.hook.name for event in walk.events if isinstance(event, events.HookEntered)} == {"LOCAL_OUT"}
+    assert [line.strip() for line in as_mermaid([walk]).splitlines()[-4:]] == [
+        "D->>S1: tcp S ttl=63", "Note over D: rr chose 10.1.0.12:8080 for TCP 192.0.2.1:80", "Note over D: NONE to SYN_RECV",
+        "Note over D: STOLEN: sent to its real server",
+    ]  # fmt: skip
+
+
+def test_a_virtual_address_is_a_client_too():
+    (walk,) = walks("tcp 192.0.2.1:40000 > 192.0.2.1:80 S")
+    assert (walk.kind, walk.left) == (OWN, ("tcp 192.0.2.1:40000 > 10.1.0.12:8080 S ttl=63",))
+
+
+def test_the_hosts_own_stack_answers_only_when_asked_to():
+    (silent,), (walk,) = walks(SYN, rules=HOME, addresses=["10.1.0.1"]), walks(SYN, rules=HOME, addresses=["10.1.0.1"], local_stack=True)
+    assert (silent.verdict, silent.left) == ("ACCEPT", ())
+    assert (walk.verdict, walk.left) == ("ACCEPT", ("tcp 192.0.2.1:80 > 203.0.113.7:40000 RA",))
+    assert [str(event) for event in walk.events if isinstance(event, HostAnswered)] == [
+        "tcp_v4_send_reset: nothing listens, the host answers tcp 10.1.0.1:81 > 203.0.113.7:40000 RA"
+    ]
+    assert change(walk, "entry")["state"] == (None, "CLOSE")
+    assert "host       tcp_v4_send_reset" in as_text(walk) and "host" in {event["phase"] for event in as_json(walk)["events"]}
+    assert as_mermaid([walk]).splitlines()[-1] == "    D->>C1: tcp RA"
+
+
+@pytest.mark.parametrize(
+    "step,answer,function",
+    [
+        ("icmp 203.0.113.7 > 192.0.2.1", "icmp 192.0.2.1 > 203.0.113.7 0/0", "icmp_echo"),
+        ("udp 203.0.113.7:1 > 192.0.2.1:9", "icmp 192.0.2.1 > 203.0.113.7 3/3 len=28 about udp 203.0.113.7:1 > 192.0.2.1:9", "icmp_send"),
+        ("tcp [2001:db8::7]:1 > [2001:db8:2::1]:9 A", "tcp [2001:db8:2::1]:9 > [2001:db8::7]:1 R", "tcp_v6_send_reset"),
+        ("udp [2001:db8::7]:1 > [2001:db8:2::1]:9", "icmp 2001:db8:2::1 > 2001:db8::7 1/4 len=48 about udp [2001:db8::7]:1 > [2001:db8:2::1]:9", "icmp6_send"),
+        ("icmp 2001:db8::7 > 2001:db8:2::1 128/0", "icmp 2001:db8:2::1 > 2001:db8::7 129/0", "icmpv6_echo_reply"),
+    ],
+)
+def test_what_the_stack_says_when_nothing_listens(step, answer, function):
+    (walk,) = walks(step, rules=RULES + "-A -t [2001:db8:2::1]:80 -s rr\n", local_stack=True)
+    assert walk.left == (answer,)
+    assert [event.function for event in walk.events if isinstance(event, HostAnswered)] == [function]
+
+
+def test_a_reset_has_no_answer():
+    assert walks("tcp 203.0.113.7:1 > 192.0.2.1:80 R", local_stack=True)[0].left == ()
+
+
+def test_the_ftp_module_is_loaded_once_and_on_its_ports():
+    rules = "-A -t 192.0.2.1:2121 -s rr\n-a -t 192.0.2.1:2121 -r 10.1.0.11:21 -m\n"
+    syn, ack = (f"tcp 203.0.113.7:40000 > 192.0.2.1:2121 {flags}" for flags in "SA")
+    *_, walk = walks("modprobe ip_vs_ftp ports=21,2121", syn, ack, f"{ack} data={b'PORT 203,0,113,7,200,10'.hex()}0d0a", rules=rules)
+    assert change(walk, "entry TCP 203.0.113.7:51210")["state"] == (None, "LISTEN")
+    for wrong in ("modprobe ip_vs", "modprobe ip_vs_ftp ports=x", "modprobe ip_vs_ftp ports=1,2,3,4,5,6,7,8,9"):
+        with pytest.raises(ExplainError, match="write modprobe ip_vs_ftp"):
+            walks(wrong)
+    with pytest.raises(ExplainError, match="once"):
+        walks("modprobe ip_vs_ftp", "modprobe ip_vs_ftp")
+
+
 # --- as text, diagram and data ----------------------------------------------------------------------------------------
 def test_every_kind_of_event_has_a_phase():
     kinds = {kind for kind in vars(events).values() if isinstance(kind, type) and issubclass(kind, events.Event)} - {events.Event}
@@ -281,6 +364,19 @@ def test_json_and_mermaid(rules):
     assert invoke(rules, "--mermaid", *HANDSHAKE).output == as_mermaid(walks(*HANDSHAKE))
 
 
+def test_a_terminal_gets_colours_and_a_pipe_does_not(rules, monkeypatch):
+    plain = invoke(rules, "--kernel-debug", SYN).output
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    coloured = invoke(rules, "--kernel-debug", SYN).output
+    assert "\x1b[" in coloured and "\x1b[" not in plain
+    assert re.sub(r"\x1b\[[0-9;]*m", "", coloured) == plain
+
+
+def test_the_directors_addresses_and_stack_are_options(rules):
+    output = invoke(rules, "--address", "10.1.0.1", "--local-stack", "tcp 203.0.113.7:1 > 10.1.0.1:22 S").output
+    assert "leaves: tcp 10.1.0.1:22 > 203.0.113.7:1 RA" in output
+
+
 def test_a_capture_is_explained_as_far_as_wanted():
     rules, capture = str(EXAMPLES / "web-and-dns.rules"), str(EXAMPLES / "web-and-dns.pcap.gz")
     result = invoke(rules, capture, "--limit", "3", "--json")
@@ -308,6 +404,7 @@ def test_scheduler_and_sysctl_are_set_first(rules):
         (["+x"], "no time"),
         (["ipvsadm -d -t 192.0.2.1:80 -r 10.9.9.9:1"], "No such destination"),
         (["--only", "nowhere", SYN], "nowhere"),
+        (["--address", "nowhere", SYN], "nowhere"),
         (["--scheduler", "best", SYN], "refused"),
         (["--sysctl", "none=1", SYN], "refused"),
         (["--mark", "7", SYN], "no mark"),

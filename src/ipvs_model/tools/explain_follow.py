@@ -9,7 +9,7 @@ from ipvs_model.addresses import format_endpoint
 from ipvs_model.events import ConnCreated, ConnKey, ConnLookup, ControlMoved, DestKey, Event, StateChanged, TimerFired
 from ipvs_model.flags import IP_VS_CONN_F_TEMPLATE
 from ipvs_model.packet import Packet
-from ipvs_model.tools.explain import COMMAND, Change, Explainer, ExplainError, Walk
+from ipvs_model.tools.explain import COMMAND, WAIT, Change, Explainer, ExplainError, Walk
 from ipvs_model.tools.pcap import CapturedPacket
 
 Ends: TypeAlias = tuple[int, int, int, int]  #: family, protocol, client and virtual endpoint
@@ -63,7 +63,7 @@ class Follower:
             mine = self._mine(walk)
             if mine is not None:
                 yield mine
-            if mine is not None and self._gone():
+            if mine is not None and self.ends is not None and self._gone():
                 return
         if self.ends is None:
             whose = f" of {format_endpoint(self.client[0], self.client[1] << 16 | self.client[2])}" if self.client is not None else ""
@@ -109,7 +109,10 @@ class Follower:
             self._note(event)
         self._number += 1
         before, self._before = self._before, ()
-        return evolve(walk, number=self._number, before=before, changes=tuple(filter(self._is_mine, walk.changes)))
+        mine = evolve(walk, number=self._number, before=before, changes=tuple(filter(self._is_mine, walk.changes)))
+        if events or walk.kind == COMMAND:
+            return mine
+        return evolve(mine, what="", kind=WAIT, given="", events=(), verdict="", reason="", left=(), hops=())
 
     def _is_mine(self, change: Change) -> bool:
         key = change.key
