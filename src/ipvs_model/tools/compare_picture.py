@@ -5,11 +5,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from ipvs_model.tools.comparison import Comparison, ServiceComparison
-from ipvs_model.tools.report import COLOURS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+COLOURS: Final = ("#1f6fb2", "#d9822b", "#3c8d5a", "#a83e6c", "#6b5bb5", "#8a6d3b", "#2b9aa0", "#7f7f7f", "#b8b12f", "#d0605e")
 FORMATS: Final = (".svg", ".png", ".pdf")
 #: metadata that would differ from run to run, or from one version of matplotlib to the next
 METADATA: Final = {

@@ -277,7 +277,7 @@ class Replay:
         """Give an answer back as coming from the server that the model chose for the connection."""
         if self.answers == "none":
             return self._leave_out(UNWANTED, captured)
-        inner = _quoted(packet)
+        inner = quoted(packet)
         if inner is None:
             cp = self._entry(packet.af, packet.proto, packet.dst, packet.src)
         elif inner.sport is None or inner.dport is None:
@@ -380,7 +380,7 @@ REMARKS: Final = {
 }
 
 
-def _quoted(packet: Packet) -> IpHdr | None:
+def quoted(packet: Packet) -> IpHdr | None:
     """The packet that an ICMP error quotes."""
     kinds = ICMP_ERRORS.get(packet.proto)
     if kinds is None or packet.l4_len < 8 or packet.raw[packet.l4] not in kinds:

@@ -1,64 +1,49 @@
-"""A replay as one HTML page: tables and pictures, nothing to load from elsewhere."""
+"""A replay as one HTML page that works offline: tables written here, pictures and walks drawn by the page's own script from its own data.
 
-import io
+The page is made of three files in `page/`: report.html with places for what is filled in, report.css, and report.js. Every text is escaped: names and
+numbers come from captures and rules.
+"""
+
 from collections.abc import Iterable, Sequence
 from html import escape
-from itertools import pairwise
+from importlib.resources import files
+from string import Template
 from typing import Final
 
+from ipvs_model.addresses import format_endpoint
 from ipvs_model.flags import KERNEL_VERSION
-from ipvs_model.tools.result import Result, ServerRow
-from ipvs_model.tools.timeline import Sample
+from ipvs_model.tools.lives import FIRST, Life, Lives
+from ipvs_model.tools.report_data import as_script, report_data
+from ipvs_model.tools.result import OutcomeRow, Result, ServerRow
 
-STYLE: Final = """
-body{font:15px/1.5 system-ui,sans-serif;max-width:72rem;margin:2rem auto;padding:0 1rem;color:#1b1f24;background:#fff}
-h1{font-size:1.6rem;margin-bottom:.2rem}h2{font-size:1.15rem;margin-top:2.2rem;border-bottom:1px solid #d8dee4}
-table{border-collapse:collapse;width:100%;font-variant-numeric:tabular-nums}th,td{padding:.3rem .7rem;text-align:right;border-bottom:1px solid #eaeef2}
-th{background:#f6f8fa}.t{text-align:left}pre{background:#f6f8fa;padding:.8rem;overflow:auto;font-size:13px}.lost td{background:#fff1f0}
-figure{margin:1rem 0}svg{max-width:100%;height:auto}.sub{color:#57606a}
-"""
 WENT: Final = {"on": "on", "director": "to the director itself", "nowhere": "nowhere"}
-COLOURS: Final = ("#1f6fb2", "#d9822b", "#3c8d5a", "#a83e6c", "#6b5bb5", "#8a6d3b", "#2b9aa0", "#7f7f7f", "#b8b12f", "#d0605e")
+#: numbers of the page's ten colours; report.js gives a server the same one
+COLOURS: Final = 10
+SERVER_HEADS: Final = "Server,Method,Weight,Connections,Share,Packets in,Packets out,Bytes in,Bytes out,Lost,Active,Inactive"
+LIFE_HEADS: Final = "Client,Service,Server,State at the end,Began,Lasted,Packets,Lost"
 
 
-def html_report(result: Result) -> str:
-    """The page, as text. Needs matplotlib (extra: cli)."""
-    parts = [
-        "<!DOCTYPE html><html lang='en'><head><meta charset='utf-8'><meta name='viewport' content='width=device-width'>",
-        f"<title>IPVS replay of {escape(result.capture)}</title><style>{STYLE}</style></head><body>",
-        f"<h1>What IPVS did with {escape(result.capture)}</h1>",
-        f"<p class='sub'>{escape(summary(result))} Modelled after Linux {KERNEL_VERSION}.</p>",
-        _list(result.notes),
-        "<h2>Servers</h2>",
-        _table(
-            "Service,Server,Method,Weight,Connections,Share,Packets in,Packets out,Bytes in,Bytes out,Lost,Active,Inactive",
-            [
-                (
-                    *(row.service, row.server, row.method, row.weight, row.connections, f"{row.share:.1%}"),
-                    *(row.inpkts, row.outpkts, row.inbytes, row.outbytes, row.lost, row.active, row.inactive),
-                )
-                for row in result.servers
-            ],
-            text_columns=3,
-        ),
-        *(f"<h2>{escape(title)}</h2><figure>{picture}</figure>" for title, picture in pictures(result)),
-        "<h2>What became of the packets</h2>",
-        _table(
-            "Packet,Why,Verdict,Went,Packets,First record",
-            [(row.what, row.text, row.verdict, WENT[row.went], row.packets, row.first_record) for row in result.outcomes],
-            text_columns=4,
-            marked=[row.lost for row in result.outcomes],
-        ),
-    ]
-    if result.left_out or result.passed_over:
-        rows: list[Sequence[object]] = [(row.why, row.packets, row.first_record) for row in result.left_out]
-        rows += [(f"frames without IP: {what}", count, "") for what, count in result.passed_over.items()]
-        parts += ["<h2>Not fed to IPVS</h2>", _table("Why,Packets,First record", rows, text_columns=1)]
-    if result.problems:
-        parts += ["<h2>Not readable</h2>", _list(result.problems)]
-    parts += ["<h2>ipvsadm -Ln at the end</h2>", f"<pre>{escape(result.listing)}</pre>"]
-    parts += ["<h2>Rules</h2>", f"<pre>{escape(result.rules)}</pre>", "</body></html>\n"]
-    return "\n".join(parts)
+def html_report(result: Result, lives: Lives) -> str:
+    """The page, as text."""
+    page = files("ipvs_model.tools") / "page"
+    return Template(page.joinpath("report.html").read_text("utf-8")).substitute(
+        style=page.joinpath("report.css").read_text("utf-8"),
+        script=page.joinpath("report.js").read_text("utf-8"),
+        data=as_script(report_data(result, lives)),
+        capture=escape(result.capture),
+        summary=escape(summary(result)),
+        kernel=KERNEL_VERSION,
+        tiles=_tiles(result, lives),
+        notes=_list(result.notes, "notes"),
+        servers="".join(_service(name, rows) for name, rows in _by_service(result.servers).items()) or "<p>The rules have no server.</p>",
+        followed=escape(_followed(result, lives)),
+        connections=_lives(lives.lives),
+        fates=_fates(result.outcomes, lives),
+        left_out=_left_out(result),
+        problems=f"<h3>Not readable</h3>{_list(result.problems, 'box')}" if result.problems else "",
+        listing=escape(result.listing),
+        rules=escape(result.rules),
+    )
 
 
 def summary(result: Result) -> str:
@@ -70,67 +55,124 @@ def summary(result: Result) -> str:
     )
 
 
-def _list(items: Iterable[str]) -> str:
+def _tiles(result: Result, lives: Lives) -> str:
+    tiles = (
+        ("connections", lives.connections, ""),
+        ("servers", len(result.servers), ""),
+        ("packets fed", result.client_packets + result.answers, ""),
+        ("packets lost", result.lost, "bad" if result.lost else ""),
+        ("seconds", f"{result.duration:.1f}", ""),
+    )
+    return "".join(f'<div class="{kind}"><dt>{name}</dt><dd>{_number(value)}</dd></div>' for name, value, kind in tiles)
+
+
+def _number(value: object) -> str:
+    """A count with its thousands apart, a text escaped."""
+    return f"{value:,}" if isinstance(value, int) else escape(str(value))
+
+
+def _followed(result: Result, lives: Lives) -> str:
+    entries = [life for life in lives.lives if not life.is_template]
+    if len(entries) >= lives.connections:
+        return f"All {len(entries):,} connections are shown."
+    why = f"the first ones of each service, {FIRST} in all, and those that lost a packet" if result.lost else f"the first ones of each service, {FIRST} in all"
+    return f"{len(entries):,} of {lives.connections:,} connections are shown, so that this page stays small: {why}."
+
+
+# --- servers ------------------------------------------------------------------------------------------------------------
+def _by_service(rows: Iterable[ServerRow]) -> dict[str, list[ServerRow]]:
+    services: dict[str, list[ServerRow]] = {}
+    for row in rows:
+        services.setdefault(row.service, []).append(row)
+    return services
+
+
+def _service(name: str, rows: Sequence[ServerRow]) -> str:
+    cells = [
+        (
+            *(row.server, row.method, row.weight, row.connections, f"{row.share:.1%}"),
+            *(row.inpkts, row.outpkts, row.inbytes, row.outbytes, row.lost, row.active, row.inactive),
+        )
+        for row in rows
+    ]
+    shares = _shares(rows) if any(row.connections for row in rows) else ""
+    return f"<h3>{escape(name)}</h3>{shares}{_table(SERVER_HEADS, cells, text_columns=2)}"
+
+
+def _shares(rows: Sequence[ServerRow]) -> str:
+    """Bars of what each server got; a mark stands where its weight would have it."""
+    weights = sum(row.weight for row in rows)
+    bars = []
+    for number, row in enumerate(rows):
+        mark = f'<b style="left:{row.weight / weights:.2%}" title="share of the weight: {row.weight / weights:.1%}"></b>' if weights else ""
+        bar = f'<i style="width:{row.share:.2%};background:var(--c{number % COLOURS})"></i>{mark}'
+        bars.append(f'<span>{escape(row.server)}</span><span class="bar">{bar}</span><span class="much">{row.share:.1%}</span>')
+    return f'<div class="shares">{"".join(bars)}</div><p class="sub">Share of the connections; the mark is the share of the weight.</p>'
+
+
+# --- connections --------------------------------------------------------------------------------------------------------
+def _lives(lives: Sequence[Life]) -> str:
+    """The table that is searched; its rows are found by number."""
+    rows = "".join(
+        f'<tr data-life="{number}"{" class=lost" if life.lost else ""}><td class="t"><button type="button" class="plain">{_client(life)}</button></td>'
+        f"{_cells('td', (life.service, life.server, _state(life), f'{life.began:.3f} s', _lasted(life), life.packets, life.lost), text_columns=3)}</tr>"
+        for number, life in enumerate(lives)
+    )
+    return f'<div class="box tall" tabindex="0"><table id="table"><thead><tr>{_heads(LIFE_HEADS, 4)}</tr></thead><tbody>{rows}</tbody></table></div>'
+
+
+def _client(life: Life) -> str:
+    return escape(format_endpoint(life.key.af, life.key.client)) + (" (template)" if life.is_template else "")
+
+
+def _state(life: Life) -> str:
+    state = life.states[-1][1] if life.states else "NONE"
+    return state if life.ended is None else f"gone, last {state}"
+
+
+def _lasted(life: Life) -> str:
+    return "still there" if life.ended is None else f"{life.ended - life.began:.3f} s"
+
+
+# --- packets ------------------------------------------------------------------------------------------------------------
+def _fates(outcomes: Sequence[OutcomeRow], lives: Lives) -> str:
+    if not outcomes:
+        return "<p>No packet was fed.</p>"
+    rows = "".join(
+        f"<tr{' class=lost' if row.lost else ''}>{_cells('td', (row.what, row.text, row.verdict, WENT[row.went], row.packets), text_columns=4)}"
+        f"<td>{_example(row.first_record, lives)}</td></tr>"
+        for row in outcomes
+    )
+    return f'<div class="box"><table id="fates"><thead><tr>{_heads("Packet,Why,Verdict,Went,Packets,First record", 4)}</tr></thead><tbody>{rows}</tbody></table></div>'
+
+
+def _example(record: int, lives: Lives) -> str:
+    """The record, explained at a click."""
+    if record not in lives.examples:
+        return str(record)
+    return f'<button type="button" class="plain" data-example="{record}">{record}: explain</button>'
+
+
+def _left_out(result: Result) -> str:
+    rows: list[Sequence[object]] = [(row.why, row.packets, row.first_record) for row in result.left_out]
+    rows += [(f"frames without IP: {what}", count, "") for what, count in result.passed_over.items()]
+    return f"<h3>Not fed to IPVS</h3>{_table('Why,Packets,First record', rows, text_columns=1)}" if rows else ""
+
+
+# --- HTML ---------------------------------------------------------------------------------------------------------------
+def _list(items: Iterable[str], kind: str) -> str:
     entries = "".join(f"<li>{escape(item)}</li>" for item in items)
-    return f"<ul>{entries}</ul>" if entries else ""
+    return f'<ul class="{kind}">{entries}</ul>' if entries else ""
 
 
-def _table(heads: str, rows: Sequence[Sequence[object]], *, text_columns: int, marked: Sequence[bool] = ()) -> str:
-    def cells(tag: str, values: Iterable[object]) -> str:
-        return "".join(f"<{tag}{' class=t' if n < text_columns else ''}>{escape(str(value))}</{tag}>" for n, value in enumerate(values))
-
-    lost = dict(enumerate(marked))
-    body = "".join(f"<tr{' class=lost' if lost.get(n) else ''}>{cells('td', row)}</tr>" for n, row in enumerate(rows))
-    return f"<table><thead><tr>{cells('th', heads.split(','))}</tr></thead><tbody>{body}</tbody></table>"
+def _table(heads: str, rows: Iterable[Sequence[object]], *, text_columns: int) -> str:
+    body = "".join(f"<tr>{_cells('td', row, text_columns=text_columns)}</tr>" for row in rows)
+    return f'<div class="box"><table><thead><tr>{_heads(heads, text_columns)}</tr></thead><tbody>{body}</tbody></table></div>'
 
 
-def pictures(result: Result) -> list[tuple[str, str]]:
-    """(title, SVG) for each service with connections: what its servers were given over time, and what they held."""
-    drawn = []
-    for service in dict.fromkeys(row.service for row in result.servers):
-        columns = [n for n, row in enumerate(result.servers) if row.service == service]
-        rows = [result.servers[n] for n in columns]
-        if any(row.connections for row in rows):
-            drawn.append((service, _picture(rows, [[samples[n] for samples in result.timeline] for n in columns], result)))
-    return drawn
+def _heads(heads: str, text_columns: int) -> str:
+    return _cells("th", heads.split(","), text_columns=text_columns)
 
 
-def _picture(rows: Sequence[ServerRow], samples: Sequence[Sequence[Sample]], result: Result) -> str:
-    import matplotlib as mpl
-    from matplotlib.figure import Figure
-
-    seconds = [n * result.step for n in range(len(samples[0]) - 1)] + [max(result.duration, (len(samples[0]) - 2) * result.step)]
-    colours = [COLOURS[n % len(COLOURS)] for n in range(len(rows))]
-    names = [f"{row.server} (weight {row.weight})" for row in rows]
-    # text stays text, and the same replay gives the same bytes
-    with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "ipvs_model", "font.size": 9}):
-        figure = Figure(figsize=(11, 6.4), layout="constrained")
-        given, share, held, rate = figure.subplots(2, 2).flat
-        for row, series, colour, name in zip(rows, samples, colours, names, strict=True):
-            given.step(seconds, [sample.conns for sample in series], where="post", color=colour, label=name)
-            held.step(seconds, [sample.active for sample in series], where="post", color=colour)
-            held.step(seconds, [sample.inactive for sample in series], where="post", color=colour, linestyle=":")
-            moved = [(after.bytes - before.bytes) / result.step / 1000 for before, after in pairwise(series)]
-            rate.step(seconds, [*moved, moved[-1] if moved else 0.0], where="post", color=colour)
-        weights = sum(row.weight for row in rows)
-        places = range(len(rows))
-        share.barh(places, [row.share * 100 for row in rows], color=colours, height=0.55)
-        for place, row in zip(places, rows, strict=True):
-            if weights:
-                share.plot([row.weight / weights * 100] * 2, [place - 0.4, place + 0.4], color="#1b1f24", linewidth=2)
-        share.set_yticks(list(places), [row.server for row in rows])
-        share.invert_yaxis()
-        for axes, title, unit in (
-            (given, "connections given to each server", "connections"),
-            (held, "held: active (solid), inactive (dotted)", "connections"),
-            (rate, "both directions", "kB/s"),
-        ):
-            axes.set(title=title, ylabel=unit, xlabel="seconds")
-            axes.grid(alpha=0.3)
-            axes.set_ylim(bottom=0)
-        share.set(title="share of the connections; the mark is the weight's share", xlabel="%")
-        given.legend(fontsize=8, frameon=False)
-        buffer = io.StringIO()
-        figure.savefig(buffer, format="svg", metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
-    text = buffer.getvalue()
-    return text[text.index("<svg") :]
+def _cells(tag: str, values: Iterable[object], *, text_columns: int) -> str:
+    return "".join(f"<{tag}{' class=t' if number < text_columns else ''}>{_number(value)}</{tag}>" for number, value in enumerate(values))

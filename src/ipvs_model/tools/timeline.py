@@ -1,9 +1,12 @@
-"""Samples of every destination's counters at even steps of virtual time, thinned as the capture gets longer: what the pictures are drawn from."""
+"""Samples of servers and states at even steps of virtual time, thinned as the capture gets longer: what the pictures are drawn from."""
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from typing import Final, NamedTuple
 
+from ipvs_model.conn import Conn
 from ipvs_model.dest import Dest
+from ipvs_model.flags import proto_name
 from ipvs_model.timers import Clock
 
 MAX_SAMPLES: Final = 240
@@ -45,13 +48,44 @@ class Timeline:
     def advance_to(self, jiffies: int) -> None:
         """Let the clock run to `jiffies`, sampling on the way."""
         while (jiffies - self.start) // self.step >= MAX_SAMPLES:
-            self.samples = self.samples[::2]
-            self.step *= 2
+            self._thin()
         while (due := self.start + len(self.samples) * self.step) <= jiffies:
             self._clock.advance_to(due)
-            self.samples.append(self.now())
+            self._take()
         self._clock.advance_to(jiffies)
+
+    def _take(self) -> None:
+        self.samples.append(self.now())
+
+    def _thin(self) -> None:
+        self.samples = self.samples[::2]
+        self.step *= 2
 
     def seconds(self) -> list[float]:
         """When the samples were taken, from the start of the capture."""
         return [number * self.step / self._clock.hz for number in range(len(self.samples))]
+
+
+class StateTimeline(Timeline):
+    """A timeline that counts the entries in each state too: each sample is O(entries)."""
+
+    def __init__(self, clock: Clock, dests: Sequence[Dest], conns: Iterable[Conn]) -> None:
+        super().__init__(clock, dests)
+        self._conns = conns
+        self.states: list[dict[str, int]] = [self.states_now()]
+
+    def states_now(self) -> dict[str, int]:
+        """How many entries are in each state, "TCP ESTABLISHED", and how many are templates."""
+        found = Counter((cp.is_template, cp.protocol, cp.state) for cp in self._conns)
+        counts: Counter[str] = Counter()
+        for (is_template, protocol, state), count in found.items():
+            counts["template" if is_template else f"{proto_name(protocol)} {state.name}"] += count
+        return dict(counts)
+
+    def _take(self) -> None:
+        super()._take()
+        self.states.append(self.states_now())
+
+    def _thin(self) -> None:
+        super()._thin()
+        self.states = self.states[::2]

@@ -1,16 +1,22 @@
 """`ipvs-model replay`: what IPVS would have done with a capture."""
 
 import json
+import shutil
 import sys
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from tempfile import NamedTemporaryFile
+from typing import Any
 
 import click
+from attrs import evolve
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from ipvs_model.errors import IPVSError
+from ipvs_model.tools.lives import Chooser, follow
 from ipvs_model.tools.pcap import Capture, CaptureError, CaptureWriter
 from ipvs_model.tools.replay import ANSWERS, Mark, Replay, RulesError
 from ipvs_model.tools.report import WENT, html_report, summary
@@ -67,18 +73,21 @@ def command(
 
     Exit status: 0 all was read; 3 the capture could be read only in part (what and where is printed); 2 wrong usage, or a file that cannot be read.
     """
+    options: dict[str, Any] = {"sysctls": sysctls, "scheduler": scheduler, "marks": marks, "answers": answers, "mtu": mtu}
     try:
-        replay = Replay(rules.read_text(), sysctls=sysctls, scheduler=scheduler, marks=marks, answers=answers, mtu=mtu)
+        replay = Replay(rules.read_text(), **options) if report is None else Chooser(rules.read_text(), **options)
     except (RulesError, UnicodeDecodeError) as wrong:
         raise Refusal(f"{rules}: {wrong}") from wrong
     except IPVSError as refused:
         raise Refusal(f"--sysctl or --scheduler refused: {refused.strerror or refused}") from refused
     try:
-        result = play(capture, replay, write)
+        with ExitStack() as stack:
+            source = stack.enter_context(standard_input()) if report is not None and capture == "-" else capture
+            result = evolve(play(source, replay, write), capture=capture)
+            if report is not None and isinstance(replay, Chooser):
+                report.write_text(html_report(result, follow(source, replay, result, **options)), encoding="utf-8")
     except (CaptureError, OSError) as wrong:
         raise Refusal(str(wrong)) from wrong
-    if report is not None:
-        report.write_text(html_report(result), encoding="utf-8")
     if as_json:
         click.echo(json.dumps(result.as_json(), indent=2))
     else:
@@ -89,6 +98,15 @@ def command(
         name = "standard input" if capture == "-" else capture
         click.echo(f"{name}: {len(result.problems)} of {result.records} records could not be read or understood; the rest was replayed", err=True)
         sys.exit(INCOMPLETE)
+
+
+@contextmanager
+def standard_input() -> Iterator[str]:
+    """Standard input as a file: a report reads its capture twice."""
+    with NamedTemporaryFile(suffix=".pcap") as copy:
+        shutil.copyfileobj(sys.stdin.buffer, copy)
+        copy.flush()
+        yield copy.name
 
 
 def play(path: str, replay: Replay, write: Path | None = None) -> Result:

@@ -1,0 +1,352 @@
+"""Lives of single connections, for the report: a capture is read once to choose them, and once more to follow them.
+
+1. `Chooser` is a replay that notes who would be worth following: the first connections of each service, and those that lost a packet.
+2. `Follower` plays the same packets again. Those of the chosen connections are explained; of these connections it keeps states, timer and references.
+
+What is kept is bounded, however long the capture is: `FIRST` and `UNLUCKY` connections, `EXPLAINED` packets of each, `POINTS` of each line.
+"""
+
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable, Iterator
+from pathlib import Path
+from typing import Any, Final, NamedTuple, TypeAlias
+
+from attrs import Factory, define, evolve, frozen
+
+from ipvs_model.conn import Conn
+from ipvs_model.events import ConnCreated, ConnHashed, ConnKey, ConnRemoved, Event, RefMoved, StateChanged, TimerArmed, TimerPostponed, TimerStopped
+from ipvs_model.packet import Packet
+from ipvs_model.timers import Clock
+from ipvs_model.tools.explain import WAIT, Explainer, Walk
+from ipvs_model.tools.pcap import Capture, CapturedPacket
+from ipvs_model.tools.replay import ANSWER, Replay, quoted
+from ipvs_model.tools.result import Result
+from ipvs_model.tools.timeline import StateTimeline
+
+FIRST: Final = 120  #: connections followed because they are the first ones of their service
+UNLUCKY: Final = 40  #: connections followed because they lost a packet
+LIVES: Final = 2 * (FIRST + UNLUCKY)  #: entries followed; a client may come again, and templates have a life of their own
+EXPLAINED: Final = 30  #: packets of a connection that are explained
+POINTS: Final = 300  #: of a line; when there are more, every second one is dropped
+STEPS: Final = 2 * EXPLAINED  #: explained packets and timers of a connection; a template has those of several clients
+STATES: Final = 200  #: changes of state that are kept of a connection
+
+#: a client's endpoint: family, protocol, ``addr << 16 | port``
+Talker: TypeAlias = tuple[int, int, int]
+
+
+class Chooser(Replay):
+    """A replay that notes which connections are worth following."""
+
+    def __init__(self, rules: str, **options: Any) -> None:
+        super().__init__(rules, **options)
+        self._first: defaultdict[int, dict[Talker, None]] = defaultdict(dict)  # by service
+        self._unlucky: dict[Talker, None] = {}
+
+    def _receive(self, what: str, packet: Packet, captured: CapturedPacket) -> list[Packet]:
+        ns = self.ipvs.ns
+        connections = ns.tot_stats.conns
+        left = super()._receive(what, packet, captured)
+        if ns.tot_stats.conns != connections and ns.served is not None:
+            noted = self._first[id(ns.served.svc)]
+            if len(noted) < FIRST:
+                noted[packet.af, packet.proto, packet.dst if what == ANSWER else packet.src] = None
+        return left
+
+    def _lose(self, cp: Conn | None) -> None:
+        super()._lose(cp)
+        if cp is not None and len(self._unlucky) < UNLUCKY:
+            self._unlucky[cp.af, cp.protocol, cp.client] = None
+
+    @property
+    def chosen(self) -> frozenset[Talker]:
+        """Whom to follow: as many of each service, and all that were noted for a loss."""
+        share = max(FIRST // max(len(self._first), 1), 1)
+        first = [talker for noted in self._first.values() for talker in list(noted)[:share]]
+        return frozenset((*first[:FIRST], *self._unlucky))
+
+    @property
+    def connections(self) -> int:
+        """How many connections there were."""
+        count: int = self.ipvs.ns.tot_stats.conns
+        return count
+
+
+class Point(NamedTuple):
+    """Something of a line at one moment."""
+
+    at: float  #: seconds since the capture began
+    value: float
+    peak: float  #: the highest at this moment
+
+
+@define
+class Line:
+    """Points in the order of time, thinned when there are too many; of one moment only the last value and the highest are kept."""
+
+    _kept: list[Point] = Factory(list)
+    _latest: Point | None = None
+    _stride: int = 1
+    _count: int = 0
+
+    def __iter__(self) -> Iterator[Point]:
+        yield from self._kept
+        if self._latest is not None:
+            yield self._latest
+
+    @property
+    def value(self) -> float:
+        """The last one."""
+        return self._latest.value if self._latest is not None else 0
+
+    def add(self, at: float, value: float) -> None:
+        """What it is from this moment on."""
+        latest = self._latest
+        if latest is not None and latest.at == at:
+            self._latest = Point(at, value, max(latest.peak, value))
+            return
+        if latest is not None:
+            self._keep(latest)
+        self._latest = Point(at, value, value)
+
+    def _keep(self, point: Point) -> None:
+        if self._count % self._stride == 0:
+            self._kept.append(point)
+            if len(self._kept) > POINTS:
+                self._kept = self._kept[::2]
+                self._stride *= 2
+        self._count += 1
+
+
+class Step(NamedTuple):
+    """An explained packet, or what a timer did."""
+
+    walk: Walk
+    record: int = 0  #: of the capture; 0: no packet, time passed
+    lost: bool = False
+
+
+@define(eq=False)
+class Life:
+    """What became of one entry. All times are seconds since the capture began."""
+
+    key: ConnKey
+    began: float
+    server: str = ""
+    service: str = ""
+    is_template: bool = False
+    ended: float | None = None
+    states: list[tuple[float, str]] = Factory(list)
+    deadlines: Line = Factory(Line)  #: when the timer would fire, in seconds since the capture began
+    references: Line = Factory(Line)
+    steps: list[Step] = Factory(list)  #: what happened, explained, as far as it was kept
+    others: Line = Factory(Line)  #: packets that were not explained; the value is 1 when they were lost
+    packets: int = 0
+    lost: int = 0
+
+    def hear(self, event: Event, at: float, hz: int) -> None:
+        """Take in what an event says of the entry."""
+        match event:
+            case StateChanged(after=state):
+                self.enter(at, state)
+            case TimerArmed(now=now, expires=expires):
+                self.deadlines.add(at, at + (expires - now) / hz)
+            case TimerStopped() | TimerPostponed():
+                self.deadlines.add(at, at)
+            case RefMoved(refcnt=refcnt):
+                self.references.add(at, refcnt)
+            case ConnCreated():
+                self.references.add(at, 1)
+            case ConnHashed(hashed=hashed):
+                self.references.add(at, self.references.value + (1 if hashed else -1))
+            case ConnRemoved():
+                self.references.add(at, 0)
+                self.ended = at
+
+    def enter(self, at: float, state: str) -> None:
+        """It is in this state from now on."""
+        if self.states and self.states[-1][0] == at:
+            self.states.pop()
+        if (not self.states or self.states[-1][1] != state) and len(self.states) < STATES:
+            self.states.append((at, state))
+
+    def packet(self, record: int, at: float, lost: bool, walk: Walk | None) -> None:
+        """Count a packet, and keep how it is explained if there is room."""
+        self.packets += 1
+        self.lost += lost
+        if walk is not None and len(self.steps) < STEPS:
+            self.steps.append(Step(walk, record, lost))
+        else:
+            self.others.add(at, lost)
+
+    def wait(self, event: Event, at: float, clock: Clock) -> None:
+        """Keep what happened while time passed; what happens in the same jiffy is one step."""
+        latest = self.steps[-1].walk if self.steps else None
+        if latest is not None and latest.kind == WAIT and latest.jiffies == clock.now:
+            self.steps[-1] = Step(evolve(latest, events=(*latest.events, event)))
+        elif len(self.steps) < STEPS:
+            walk = Walk(
+                number=0, seconds=at, jiffies=clock.now, hz=clock.hz, what="", kind=WAIT, given="", before=(), events=(event,), verdict="", reason="", delivered="",
+                left=(), changes=(),
+            )  # fmt: skip
+            self.steps.append(Step(walk))
+
+
+@frozen
+class Lives:
+    """What a second reading found."""
+
+    lives: tuple[Life, ...]
+    connections: int  #: in the whole capture
+    examples: dict[int, Walk]  #: by record: packets that are explained because they were the first of their fate
+    states: tuple[dict[str, int], ...]  #: entries in each state, at the moments of the replay's timeline
+
+
+class Follower(Explainer):
+    """A replay that follows the connections of `chosen`, and explains the records of `examples`. Options as for Replay."""
+
+    def __init__(self, rules: str, chosen: Collection[Talker], examples: Collection[int], **options: Any) -> None:
+        super().__init__(rules, **options)
+        self.states = StateTimeline(self.ipvs.clock, [dest for _, dest in self.servers], self.ipvs.ns.conns)
+        self.timeline = self.states
+        self.lives: list[Life] = []
+        self.examples: dict[int, Walk] = {}
+        self._chosen, self._wanted = chosen, examples
+        self._open: dict[ConnKey, Life] = {}
+        self._explained: Counter[Talker] = Counter()
+        self._talker: Talker = (0, 0, 0)
+        self._was_lost = False
+
+    def read(self, capture: Capture, records: int, connections: int) -> Lives:
+        """Play the first `records` records of a capture."""
+        for captured in capture:
+            if captured.record > records:
+                break
+            self.play_packet(captured)
+        return Lives(tuple(self.lives), connections, self.examples, (*self.states.states, self.states.states_now()))
+
+    # --- one packet ---------------------------------------------------------------------------------------------------
+    def play_packet(self, captured: CapturedPacket) -> None:
+        """Explain a packet if it is wanted; play it if it is not."""
+        packet = Packet.parse(captured.data)
+        talker = self._talker = self._who(packet)
+        follow = talker in self._chosen
+        if captured.record not in self._wanted and not follow:
+            self.feed(captured)
+            return
+        explain = captured.record in self._wanted or self._explained[talker] < EXPLAINED
+        self._was_lost = False
+        walk, events = self._explain(captured) if explain else (None, self._listen(captured))
+        if walk is not None and captured.record in self._wanted:
+            self.examples[captured.record] = walk
+        if follow:
+            self._explained[talker] += explain
+            self._take_in(captured, walk, events)
+
+    def _explain(self, captured: CapturedPacket) -> tuple[Walk, Iterable[Event]]:
+        walk = self.packet(captured)
+        made = {event.conn for event in walk.events if isinstance(event, ConnCreated)}
+        # an entry that was not compared before the step only looks new
+        known = [change for change in walk.changes if change.key in made or any(before is not None for _, before, _ in change.members)]
+        return evolve(walk, number=captured.record, before=(), changes=tuple(known)), walk.events
+
+    def _listen(self, captured: CapturedPacket) -> Iterable[Event]:
+        events: list[Event] = []
+        self._let_time_pass(captured.time)
+        with self._listening(events.append):
+            self.feed(captured)
+        return events
+
+    def _take_in(self, captured: CapturedPacket, walk: Walk | None, events: Iterable[Event]) -> None:
+        at, hz = self._seconds(), self.ipvs.clock.hz
+        touched: dict[ConnKey, Life] = {}
+        for event in events:
+            key = _subject(event)
+            if isinstance(event, ConnCreated) and len(self.lives) < LIVES:
+                self._begin_life(event, at)
+            if key is not None and (life := self._open.get(key)) is not None:
+                touched[key] = life
+                life.hear(event, at, hz)
+        for key, life in touched.items():
+            life.packet(captured.record, at, self._was_lost, walk)
+            self._look_at(key, life, at)
+
+    def _begin_life(self, event: ConnCreated, at: float) -> None:
+        life = self._open[event.conn] = Life(event.conn, at, server=str(event.dest or ""))
+        self.lives.append(life)
+
+    def _look_at(self, key: ConnKey, life: Life, at: float) -> None:
+        """Add what events do not say, and forget an entry that is gone."""
+        cp = self._find(key)
+        if cp is not None:
+            life.is_template = cp.is_template
+            life.enter(at, cp.state_name)
+            if not life.service and cp.dest is not None and cp.dest.svc is not None:
+                life.service = str(cp.dest.svc.key())
+        if life.ended is not None:
+            del self._open[key]
+
+    def _find(self, key: ConnKey) -> Conn | None:
+        return next((cp for cp in self._chain(key.af, key.protocol, key.client) if cp.key() == key), None)
+
+    def _chain(self, af: int, protocol: int, client: int) -> Iterator[Conn]:
+        cp = self._table.tables.get(af << 16 | protocol, {}).get(client)
+        while cp is not None:
+            yield cp
+            cp = cp.hnext
+
+    def _who(self, packet: Packet) -> Talker:
+        """The client that a packet comes from, or goes to; of an ICMP error, the one of the packet that it quotes."""
+        from_client = (packet.af, packet.dst >> 16) in self.routing.addresses
+        inner = quoted(packet)
+        if inner is None or inner.sport is None or inner.dport is None:
+            return packet.af, packet.proto, packet.src if from_client else packet.dst
+        return inner.af, inner.protocol, inner.daddr << 16 | inner.dport if from_client else inner.saddr << 16 | inner.sport
+
+    # --- while time passes --------------------------------------------------------------------------------------------
+    def _let_time_pass(self, time: int) -> None:
+        if not self._open:
+            super()._let_time_pass(time)
+            return
+        with self._listening(self._meanwhile_heard):
+            super()._let_time_pass(time)
+
+    def _meanwhile_heard(self, event: Event) -> None:
+        key = _subject(event)
+        life = self._open.get(key) if key is not None else None
+        if life is None or key is None:
+            return
+        clock = self.ipvs.clock
+        at = (clock.now - self.timeline.start) / clock.hz
+        life.hear(event, at, clock.hz)
+        life.wait(event, at, clock)
+        if life.ended is not None:
+            del self._open[key]
+
+    # --- what the replay does on the way --------------------------------------------------------------------------------
+    def _lose(self, cp: Conn | None) -> None:
+        super()._lose(cp)
+        self._was_lost = True
+
+    def _compared(self) -> Iterable[Conn]:
+        """The client's entries and those that control them: comparing all would take longer the more there are."""
+        found: dict[int, Conn] = {}
+        for cp in self._chain(*self._talker):
+            controller: Conn | None = cp
+            while controller is not None:
+                found[id(controller)] = controller
+                controller = controller.control
+        return found.values()
+
+
+def _subject(event: Event) -> ConnKey | None:
+    """The entry that an event is about."""
+    key = getattr(event, "conn", None)
+    return key if isinstance(key, ConnKey) else None
+
+
+def follow(path: str | Path, chooser: Chooser, result: Result, **options: Any) -> Lives:
+    """Read a capture again, as far as it was read before, with the options that the chooser had; the first packet of each fate is an example."""
+    examples = {row.first_record for row in result.outcomes}
+    with Capture(path) as capture:
+        return Follower(chooser.rules, chooser.chosen, examples, **options).read(capture, result.records, chooser.connections)
