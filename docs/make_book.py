@@ -4,24 +4,31 @@ A table stands in a page between `<!-- table: WHAT -->` and `<!-- end -->`.
 """
 
 import re
+import sys
 from collections.abc import Callable, Iterable, Sequence
-from html import escape
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Final
 
-from ipvs_model import IPVS, Clock, Packet
+sys.path.insert(0, str(Path(__file__).parent))  # for the modules beside this one, also where a test loads it
+
+import pictures_path
+import pictures_states
+import pictures_structures
+import pictures_timers
+
+from ipvs_model import IPVS
 from ipvs_model.datapath.hooks import HANDLERS
 from ipvs_model.fields import Field
 from ipvs_model.sysctl import VARS, Var
-from ipvs_model.timers import LVL_DEPTH, FunctionTimer, lvl_gran, lvl_start
-from ipvs_model.tools.states import DIRECTIONS, as_svg, machine
+from ipvs_model.timers import LVL_DEPTH, lvl_gran, lvl_start
+from ipvs_model.tools.states import DIRECTIONS, machine
 from ipvs_model.tools.walk import PHASES
 from ipvs_model.transmit.action import REASONS
 
 DOCS: Final = Path(__file__).parent
 MARKER: Final = re.compile(r"(<!-- table: (.*?) -->\n).*?(<!-- end -->)", re.DOTALL)
-HZ: Final = 250
 
 
 # --- tables -------------------------------------------------------------------------------------------------------------
@@ -130,113 +137,19 @@ def fill(text: str) -> str:
 # --- pictures -----------------------------------------------------------------------------------------------------------
 
 
-def svg(width: int, height: int, parts: Iterable[str], title: str) -> str:
-    head = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}" font-family="sans-serif" role="img">'
-    marker = '<defs><marker id="tip" viewBox="0 0 10 10" refX="9" refY="5" markerWidth="7" markerHeight="7" orient="auto"><path d="M0 0L10 5L0 10z"/></marker></defs>'
-    return "\n".join([head, f"<title>{escape(title)}</title>", marker, f'<rect width="{width}" height="{height}" rx="6" fill="#fff"/>', *parts, "</svg>", ""])
-
-
-def box(x: int, y: int, lines: Sequence[str], fill_: str) -> list[str]:
-    """A box of 250 by 22 for each line."""
-    parts = [f'<rect x="{x}" y="{y}" width="250" height="{10 + 18 * len(lines)}" rx="5" fill="{fill_}" stroke="#444"/>']
-    weights = ["bold", *["normal"] * len(lines)]
-    return parts + [
-        f'<text x="{x + 8}" y="{y + 18 + 18 * n}" font-size="12" font-weight="{weight}">{escape(line)}</text>'
-        for n, (line, weight) in enumerate(zip(lines, weights, strict=False))
-    ]
-
-
-def arrow(x1: int, y1: int, x2: int, y2: int, words: str, dashed: bool = False) -> str:
-    style = ' stroke-dasharray="5 3"' if dashed else ""
-    return (
-        f'<path d="M{x1} {y1}L{x2} {y2}" stroke="#222"{style} marker-end="url(#tip)"/>'
-        f'<text x="{(x1 + x2) // 2}" y="{(y1 + y2) // 2 - 5}" font-size="11" fill="#57606a" text-anchor="middle">{escape(words)}</text>'
-    )
-
-
-def structures() -> str:
-    """A persistent service with two servers and two clients, as it hangs together after three connections: who refers to whom, and the counts."""
-    ipvs = IPVS()
-    web = ipvs.add_service("tcp", "192.0.2.1:80", scheduler="rr", persistent=300)
-    for address in ("10.1.0.11:8080", "10.1.0.12:8080"):
-        ipvs.add_dest(web, address)
-    for client in ("203.0.113.7:40000", "203.0.113.7:40001", "203.0.113.8:40000"):
-        ipvs.receive(Packet.tcp(client, "192.0.2.1:80", "S"))
-    parts = ['<text x="20" y="24" font-size="13">service</text><text x="360" y="24" font-size="13">destinations, newest first</text>']
-    parts.append('<text x="700" y="24" font-size="13">entries and templates</text>')
-    parts += box(20, 150, [str(web.key()), "persistent 300 s, rr", f"refcnt {web.refcnt}"], "#dbe9f6")
-    places = {}
-    for number, dest in enumerate(web.destinations):
-        y = 60 + number * 190
-        places[id(dest)] = y + 30
-        counts = f"active {dest.activeconns}, inactive {dest.inactconns}, templates {dest.persistconns}"
-        parts += box(360, y, [str(dest.key()), counts, f"refcnt {dest.refcnt}"], "#e3f1e1")
-        parts.append(arrow(360, y + 30, 272, 180, "svc"))
-    tops = {}
-    entries = sorted(ipvs.ns.conns, key=lambda cp: (cp.dest is not web.destinations[0], not cp.is_template, cp.client))
-    for number, cp in enumerate(entries):
-        y = 40 + number * 72
-        tops[id(cp)] = y + 20
-        client = str(cp.key()).split(" -> ")[0]
-        parts += box(700, y, [f"{'template ' if cp.is_template else ''}{client}", f"refcnt {cp.refcnt}, n_control {cp.n_control}"], "#fbeed5" if cp.is_template else "#f4f4f4")
-        parts.append(arrow(700, y + 20, 612, places[id(cp.dest)], "dest"))
-    for cp in entries:
-        if cp.control is not None:
-            up, down = tops[id(cp.control)], tops[id(cp)]
-            middle = 965 + (down - up) // 4
-            parts.append(f'<path d="M950 {down}C{middle} {down} {middle} {up} 952 {up}" fill="none" stroke="#222" stroke-dasharray="5 3" marker-end="url(#tip)"/>')
-            parts.append(f'<text x="{middle - 4}" y="{(up + down) // 2 + 4}" font-size="11" fill="#57606a">control</text>')
-    return svg(1060, 420, parts, "service, destinations, entries, templates")
-
-
-def wheel() -> str:
-    """How late a timer fires: the bound, and timers armed at the boot jiffy, with delays as IPVS uses them marked."""
-    from math import log10
-
-    width, height, left, bottom = 760, 360, 70, 310
-    low, high = 0.1, 1030.0
-
-    def x(seconds: float) -> float:
-        return left + (width - left - 20) * log10(seconds / low) / log10(high / low)
-
-    def y(late: float) -> float:
-        return bottom - (bottom - 30) * late / 20
-
-    parts = [f'<path d="M{left} 30V{bottom}H{width - 20}" fill="none" stroke="#222"/>']
-    for late in range(0, 21, 4):
-        parts.append(f'<text x="{left - 8}" y="{y(late) + 4:.1f}" font-size="11" text-anchor="end">{late} s</text>')
-    for seconds in (0.1, 1, 10, 100, 1000):
-        parts.append(f'<text x="{x(seconds):.1f}" y="{bottom + 18}" font-size="11" text-anchor="middle">{seconds:g} s</text>')
-    path = ""
-    for level in range(LVL_DEPTH):
-        start, end = max(lvl_start(level) / HZ, low), min(lvl_start(level + 1) / HZ, high)
-        if start < end:
-            path += f"M{x(start):.1f} {y(lvl_gran(level) / HZ):.1f}H{x(end):.1f}"
-    parts.append(f'<path d="{path}" stroke="#d9822b" stroke-width="2" fill="none"/>')
-    dots = "".join(f"M{x(delay):.1f} {y(lateness(delay)):.1f}h.01" for delay in (low * 1.035**n for n in range(270)) if delay < high)
-    parts.append(f'<path d="{dots}" stroke="#1f6fb2" stroke-width="3" stroke-linecap="round"/>')
-    for delay in (10, 60, 120, 300, 900):
-        parts.append(f'<path d="M{x(delay):.1f} {bottom}V40" stroke="#888" stroke-dasharray="2 3"/><text x="{x(delay) - 3:.1f}" y="38" font-size="11" text-anchor="end">{delay} s</text>')
-    parts.append(f'<text x="{left + 10}" y="52" font-size="12" fill="#d9822b">at most so late</text><text x="{left + 10}" y="70" font-size="12" fill="#1f6fb2">armed now</text>')
-    parts.append(f'<text x="{(left + width) // 2}" y="{height - 8}" font-size="12" text-anchor="middle">delay asked for</text>')
-    return svg(width, height, parts, "lateness of kernel timers by delay, HZ 250")
-
-
-def lateness(seconds: float) -> float:
-    """Seconds that a timer of this delay fires after its expiry, armed at the boot jiffy."""
-    clock = Clock(HZ)
-    timer = FunctionTimer(lambda: None)
-    clock.mod_timer(timer, clock.now + round(seconds * HZ))
-    due = clock.next_deadline()
-    assert due is not None
-    return (due - timer.expires) / HZ
-
-
 PICTURES: Final[dict[str, Callable[[], str]]] = {
-    "tcp": lambda: as_svg(machine("tcp"), ("INPUT", "OUTPUT")),
-    "sctp": lambda: as_svg(machine("sctp"), ("INPUT", "OUTPUT")),
-    "structures": structures,
-    "wheel": wheel,
+    "tcp": pictures_states.ordinary,
+    **{
+        f"{protocol}_{direction.lower()}": partial(pictures_states.all_transitions, protocol, direction)
+        for protocol, directions in (("tcp", ("INPUT", "OUTPUT", "INPUT_ONLY")), ("udp", ("INPUT",)), ("sctp", ("INPUT", "OUTPUT", "INPUT_ONLY")))
+        for direction in directions
+    },
+    "structures": pictures_structures.structures,
+    "references": pictures_structures.references,
+    "wheel": pictures_timers.wheel,
+    "buckets": pictures_timers.buckets,
+    "headers": pictures_path.headers,
+    "nat_direct": pictures_path.nat_direct,
 }
 
 

@@ -13,7 +13,7 @@ import pytest
 from ipvs_model.conn import FIELDS as CONN_FIELDS
 
 DOCS = Path(__file__).parents[1] / "docs"
-CHAPTERS = ("connections", "destinations", "services", "protocols", "timers", "persistence")
+CHAPTERS = ("connections", "destinations", "services", "protocols", "timers", "persistence", "packet-path")
 PAGES = sorted(page for page in DOCS.glob("**/*.md") if "_build" not in page.parts)
 
 
@@ -60,6 +60,14 @@ def test_links_lead_to_pages_and_pictures_that_are_there(page):
     for target in re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", text):
         if "://" not in target:
             assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+@pytest.mark.parametrize("name", sorted(BOOK.PICTURES))
+def test_pictures_are_readable_on_a_phone_and_on_a_dark_page(name):
+    drawn = BOOK.PICTURES[name]()
+    width, height = map(int, re.search(r'viewBox="0 0 (\d+) (\d+)"', drawn).groups())
+    assert f'<rect width="{width}" height="{height}" rx="6" fill="#fff"/>' in drawn, "a light card of its own"
+    assert min(map(int, re.findall(r'font-size="(\d+)"', drawn))) * 400 / width > 6
 
 
 def test_every_picture_is_shown():
