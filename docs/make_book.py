@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from importlib import import_module
 from pathlib import Path
+from struct import calcsize
 from typing import Final
 
 sys.path.insert(0, str(Path(__file__).parent))  # for the modules beside this one, also where a test loads it
@@ -118,9 +119,20 @@ def reasons(_: str) -> str:
     return table(("`reason.code`", "in words"), ((code(name), words) for name, words in REASONS.items()))
 
 
+def wire(name: str) -> str:
+    """A format on the wire, field by field."""
+    module, _, attribute = name.rpartition(".")
+    rows, offset = [], 0
+    for field, form in getattr(import_module(module), attribute):
+        size = calcsize(">" + form)
+        rows.append((offset, size, code(field)))
+        offset += size
+    return table(("offset", "bytes", "field"), rows)
+
+
 TABLES: Final[dict[str, Callable[[str], str]]] = {
     "fields": fields, "states": states, "transitions": transitions, "levels": levels, "sysctls": sysctls, "events": events,
-    "hooks": hooks, "reasons": reasons,
+    "hooks": hooks, "reasons": reasons, "wire": wire,
 }  # fmt: skip
 
 
