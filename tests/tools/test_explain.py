@@ -110,7 +110,7 @@ def test_an_icmp_error_quotes_a_packet():
     error = parse_packet("icmp 198.51.100.9 > 192.0.2.1 3/4 info=1300 quote=28 about tcp 192.0.2.1:80 > 203.0.113.7:40000 A len=1400 ttl=60")
     quoted = Packet.tcp("192.0.2.1:80", "203.0.113.7:40000", "A", payload=bytes(1400), ttl=60)
     assert (error.length, error.l4_bytes[4:8], error.l4_bytes[8:]) == (56, b"\0\0\x05\x14", quoted.raw[:28])
-    assert describe(error) == "icmp 198.51.100.9 > 192.0.2.1 3/4 len=28 about tcp 192.0.2.1:80 > 203.0.113.7:40000 len=8 ttl=60"
+    assert describe(error) == "icmp 198.51.100.9 > 192.0.2.1 3/4 len=28 info=1300 about tcp 192.0.2.1:80 > 203.0.113.7:40000 len=8 ttl=60"
 
 
 def test_payload_and_conntrack_are_written():

@@ -166,7 +166,9 @@ def test_a_bypassed_packet_is_incoming_from_its_second_on():
 
 def test_an_sctp_state():
     rules = NAT.replace("-t", "--sctp-service")
-    assert "8 SCTP input   10.1.0.11:8080->203.0.113.5:40000 state: NONE->INIT1 conn->refcnt:2" in last("sctp 203.0.113.5:40000 > 192.0.2.1:80 INIT", rules=rules)
+    assert "8 SCTP input   10.1.0.11:8080->203.0.113.5:40000 state: NONE->INIT1 conn->refcnt:2" in last(
+        "sctp 203.0.113.5:40000 > 192.0.2.1:80 INIT", rules=rules
+    )
 
 
 def test_without_the_option_nothing_is_added():

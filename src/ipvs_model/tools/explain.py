@@ -15,7 +15,7 @@ from ipvs_model.conn import Conn
 from ipvs_model.dest import Dest
 from ipvs_model.errors import IPVSError
 from ipvs_model.events import ConnKey, DestKey, Event, Watcher
-from ipvs_model.flags import AF_INET, IPPROTO_TCP, Hook, Verdict
+from ipvs_model.flags import AF_INET, IP_VS_CONN_F_HASHED, IPPROTO_TCP, IPPROTO_UDP, Hook, Verdict, conn_flag_names
 from ipvs_model.packet import Packet
 from ipvs_model.packet.icmp_error import is_error
 from ipvs_model.packet.local import local_answer
@@ -67,6 +67,7 @@ class Walk:
     events: tuple[Event, ...]
     verdict: str  #: "STOLEN", "ACCEPT", "DROP"; "" for a command or a packet that was not fed
     reason: str  #: in words
+    delivered: str  #: the packet that the host's own stack gets
     left: tuple[str, ...]  #: packets that left the director; for a command, its output
     changes: tuple[Change, ...]
     hops: tuple["Hop", ...] = ()
@@ -152,7 +153,7 @@ class Explainer(Replay):
         self._kind, self._why, self._fed, self._decided, self._accepted = "", "", None, None, None
         with self._listening(events.append):
             left = self.feed(captured) if written is None else self._send(written, captured)
-            fed, decided = self._fed, self._decided
+            fed, decided, delivered = self._fed, self._decided, self._accepted
             answers = self._host_answers() if written is not None and self.local_stack else []
         return Walk(
             number=self.number,
@@ -166,7 +167,8 @@ class Explainer(Replay):
             events=tuple(events),
             verdict=decided.verdict.name if decided is not None else "",
             reason=REASONS[decided.reason] if decided is not None else "",
-            left=tuple(map(describe, left + answers)),
+            delivered=describe(delivered) if delivered is not None else "",
+            left=(*(_leaving(sent, fed, decided) for sent in left), *map(describe, answers)),
             changes=self._changes(snapshot, self._snapshot()),
             hops=self._hops(fed, left, answers, decided) if fed is not None and decided is not None else (),
         )
@@ -220,16 +222,21 @@ class Explainer(Replay):
 
     def command(self, text: str, time: int) -> Walk:
         """Explain an ipvsadm or sysctl command; "" only lets time pass. Raises ExplainError when it is refused."""
+        untouched = self._snapshot()
         before, snapshot, events = self._begin(time)
         with self._listening(events.append):
             output = self._run(text)
-        return self._told(text, COMMAND if text else WAIT, before, tuple(events), output, snapshot)
+        if not text:
+            return self._told("", WAIT, before, (), (), untouched)
+        return self._told(text, COMMAND, before, tuple(events), output, snapshot)
 
     def _told(self, what: str, kind: str, before: tuple[Event, ...], events: tuple[Event, ...], output: tuple[str, ...], snapshot: Snapshot) -> Walk:
         """A step without a packet."""
         clock = self.ipvs.clock
         changes = self._changes(snapshot, self._snapshot())
-        return Walk(self.number, self._seconds(), clock.now, clock.hz, what, kind, "", before, events, "", "", output, changes)
+        if kind == WAIT:  # that timers run is no news
+            changes = tuple(change for change in changes if any(before != after for name, before, after in change.members if name != "timer"))
+        return Walk(self.number, self._seconds(), clock.now, clock.hz, what, kind, "", before, events, "", "", "", output, changes)
 
     def _run(self, text: str) -> tuple[str, ...]:
         if text.startswith("ipvsadm"):
@@ -357,6 +364,16 @@ class Explainer(Replay):
         return (*hops, *(Hop("", format_addr(sent.af, sent.daddr), _short(sent)) for sent in answers))
 
 
+def _leaving(sent: Packet, fed: Packet | None, decided: Action | None) -> str:
+    """A packet that leaves: by way of whom if not straight to its destination, and its payload if that is another now."""
+    words = [describe(sent)]
+    if decided is not None and decided.verdict is Verdict.STOLEN and decided.next_hop not in (0, sent.daddr):
+        words.append(f"via {format_addr(sent.af, decided.next_hop)}")
+    if fed is not None and sent.proto == fed.proto in (IPPROTO_TCP, IPPROTO_UDP) and sent.payload != fed.payload:
+        words.append(f"payload {sent.payload!r}")
+    return " ".join(words)
+
+
 def _answering(answer: Packet) -> str:
     """The kernel function that makes an answer of the local stack."""
     if answer.proto == IPPROTO_TCP:
@@ -377,6 +394,7 @@ def _entry_members(cp: Conn) -> dict[str, str]:
     left = cp.expires - clock.now
     return {
         "state": cp.state_name,
+        "flags": conn_flag_names(cp.flags & ~IP_VS_CONN_F_HASHED),
         "refcnt": str(cp.refcnt),
         "n_control": str(cp.n_control),
         "timer": f"{left / clock.hz:.3f} s" if cp.bucket is not None else "stopped",
@@ -384,6 +402,7 @@ def _entry_members(cp: Conn) -> dict[str, str]:
         "in_pkts": str(cp.in_pkts),
         "control": str(cp.control.key()) if cp.control is not None else NONE,
         "server": str(cp.dest.key()) if cp.dest is not None else NONE,
+        "helper": cp.app.app.name if cp.app is not None else NONE,
     }
 
 

@@ -112,7 +112,7 @@ class Follower:
         mine = evolve(walk, number=self._number, before=before, changes=tuple(filter(self._is_mine, walk.changes)))
         if events or walk.kind == COMMAND:
             return mine
-        return evolve(mine, what="", kind=WAIT, given="", events=(), verdict="", reason="", left=(), hops=())
+        return evolve(mine, what="", kind=WAIT, given="", events=(), verdict="", reason="", delivered="", left=(), hops=())
 
     def _is_mine(self, change: Change) -> bool:
         key = change.key

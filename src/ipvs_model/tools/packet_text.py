@@ -9,7 +9,18 @@ WHAT are TCP flags (letters of FSRPAUEC), SCTP chunks (INIT, COOKIE_ECHO, …, j
 from typing import Any, Final
 
 from ipvs_model.addresses import format_addr, format_endpoint
-from ipvs_model.flags import IPPROTO_ICMP, IPPROTO_ICMPV6, IPPROTO_SCTP, IPPROTO_TCP, IPPROTO_UDP, PKT_CT_CONFIRMED, PKT_HAS_CT, proto_name
+from ipvs_model.flags import (
+    IPPROTO_ICMP,
+    IPPROTO_ICMPV6,
+    IPPROTO_IPIP,
+    IPPROTO_IPV6,
+    IPPROTO_SCTP,
+    IPPROTO_TCP,
+    IPPROTO_UDP,
+    PKT_CT_CONFIRMED,
+    PKT_HAS_CT,
+    proto_name,
+)
 from ipvs_model.packet import Packet
 from ipvs_model.packet.build import TCP_FLAG_LETTERS
 from ipvs_model.packet.text import chunks
@@ -34,6 +45,7 @@ TAKEN: Final = {
 }
 LIMITS: Final = {"len": 0xFFFF, "quote": 0xFFFF, "info": 0xFFFFFFFF, "ct": 2}
 CONNTRACK: Final = {0: 0, 1: PKT_HAS_CT, 2: PKT_HAS_CT | PKT_CT_CONFIRMED}
+ENCAPSULATING: Final = (IPPROTO_IPIP, IPPROTO_IPV6)
 #: types of ICMP errors, which quote a packet, by protocol
 QUOTING: Final = {IPPROTO_ICMP: (3, 4, 5, 11, 12), IPPROTO_ICMPV6: (1, 2, 3, 4)}
 EXAMPLE: Final = "tcp 203.0.113.7:40000 > 192.0.2.1:80 S"
@@ -142,21 +154,29 @@ def describe(packet: Packet) -> str:
         what, length = "+".join(CHUNKS.get(kind, str(kind)) for kind, _, _ in chunks(body[12:])), 0
     elif packet.proto in (IPPROTO_ICMP, IPPROTO_ICMPV6) and len(body) >= 8:
         name, what, length = "icmp", f"{body[0]}/{body[1]}", length - 8
+    elif packet.proto in ENCAPSULATING:
+        name = "ipip"
     ends = [format_addr(packet.af, packet.saddr), format_addr(packet.af, packet.daddr)]
     if packet.has_ports:
         ends = [format_endpoint(packet.af, packet.src), format_endpoint(packet.af, packet.dst)]
     words = [name, ends[0], ">", ends[1], what, f"len={length}" if length else "", f"ttl={packet.ttl}" if packet.ttl != 64 else ""]
     words.append(f"mark={packet.mark}" if packet.mark else "")
-    words.append(_about(packet, body))
+    words += _inside(packet, body)
     return " ".join(filter(None, words))
 
 
-def _about(packet: Packet, body: bytes) -> str:
-    """What an ICMP error is about."""
-    if packet.proto not in QUOTING or len(body) < 8 or body[0] not in QUOTING[packet.proto]:
-        return ""
-    quoted = Packet.parse(body[8:])
-    return f"about {describe(quoted)}" if quoted.proto >= 0 else ""
+def _inside(packet: Packet, body: bytes) -> list[str]:
+    """What an ICMP error says, and the packet that it is about, or that a tunnel carries."""
+    words = []
+    if packet.proto in QUOTING and len(body) >= 8 and body[0] in QUOTING[packet.proto]:
+        info = int.from_bytes(body[4:8])
+        words.append(f"info={info}" if info else "")
+        word, inner = "about", Packet.parse(body[8:])
+    elif packet.proto in ENCAPSULATING:
+        word, inner = "around", Packet.parse(body)
+    else:
+        return []
+    return [*words, f"{word} {describe(inner)}"] if inner.proto >= 0 else words
 
 
 def flag_letters(value: int) -> str:

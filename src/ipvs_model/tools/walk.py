@@ -62,6 +62,8 @@ def as_text(walk: Walk) -> str:
             lines.append(f"   {walk.number}.{count:<3} {_phase(event):10} {event.function:26} {_words(event, walk)}".rstrip())
     if walk.verdict:
         lines.append(f"   {walk.verdict}: {walk.reason}")
+    if walk.delivered:
+        lines.append(f"   the host gets: {walk.delivered}")
     lines += [f"   {'prints' if walk.kind == COMMAND else 'leaves'}: {text}".rstrip() for text in walk.left]
     for change in walk.changes:
         lines += _change_lines(change)
@@ -157,6 +159,7 @@ def as_json(walk: Walk) -> dict[str, Any]:
         "events": told(walk.events),
         "verdict": walk.verdict,
         "reason": walk.reason,
+        "delivered": walk.delivered,
         "left": list(walk.left),
         "changes": [{"what": change.what, "members": {name: [before, after] for name, before, after in change.members}} for change in walk.changes],
     }
