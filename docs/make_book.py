@@ -83,10 +83,11 @@ def seconds(jiffies: int, hz: int) -> str:
     return f"{jiffies / hz:,.3f}".rstrip("0").rstrip(".") + " s"
 
 
-def sysctls(_: str) -> str:
-    """All sysctls, with the values that a namespace begins with."""
-    ipvs = IPVS()
-    return table(("sysctl", "default", "values"), ((code(var.name), ipvs.sysctl_read(var.name).strip().replace("\t", " "), _permitted(var)) for var in VARS))
+def sysctls(names: str) -> str:
+    """Sysctls with the values that a namespace begins with: those that are named, or all."""
+    ipvs, wanted = IPVS(), names.split()
+    shown = [var for var in VARS if not wanted or var.name in wanted]
+    return table(("sysctl", "default", "values"), ((code(var.name), ipvs.sysctl_read(var.name).strip().replace("\t", " "), _permitted(var)) for var in shown))
 
 
 def _permitted(var: Var) -> str:

@@ -13,7 +13,7 @@ import pytest
 from ipvs_model.conn import FIELDS as CONN_FIELDS
 
 DOCS = Path(__file__).parents[1] / "docs"
-CHAPTERS = ("connections", "destinations", "services", "protocols", "timers", "persistence", "packet-path", "ftp-and-sync")
+CHAPTERS = ("connections", "destinations", "services", "protocols", "timers", "persistence", "packet-path", "ftp-and-sync", "defence")
 PAGES = sorted(page for page in DOCS.glob("**/*.md") if "_build" not in page.parts)
 
 
