@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from attrs import frozen
 
+from ipvs_model import html
 from ipvs_model.dest import Dest
 from ipvs_model.events import (
     ConnCreated,
@@ -256,6 +257,9 @@ class Conn(Timer):
     def __repr__(self) -> str:
         left = max(0, self.expires - self.ipvs.clock.now) // self.ipvs.clock.hz if self.bucket is not None else "-"
         return f"<Conn {self.key()} {self.state_name} {left} [{conn_flag_names(self.flags)}] ref {self.refcnt} ctl {self.n_control}>"
+
+    def _repr_html_(self) -> str:
+        return html.conn(self)
 
     def fire(self) -> None:
         """The timer."""

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from attrs import evolve, frozen
 
+from ipvs_model import html
 from ipvs_model.addresses import AddressLike, EndpointLike, format_addr, parse_addr, parse_endpoint
 from ipvs_model.apps import App, AppRegistry
 from ipvs_model.conn import Conn
@@ -82,6 +83,9 @@ class Outcome:
     emitted: tuple[Packet, ...]
     delivered: Packet | None
     reason: Reason
+
+    def _repr_html_(self) -> str:
+        return html.outcome(self)
 
 
 class IPVS:
@@ -443,6 +447,9 @@ class IPVS:
 
     def __str__(self) -> str:
         return self.ipvsadm("-Ln").out
+
+    def _repr_html_(self) -> str:
+        return html.listing(str(self))
 
     def __repr__(self) -> str:
         return f"<IPVS at {self.clock.now}: {len(self.ns.services)} services, {self.ns.conn_count} connections>"

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from attrs import field, frozen, validators
 
+from ipvs_model import html
 from ipvs_model.events import ServiceKey, ServiceLookup
 from ipvs_model.fields import Field
 from ipvs_model.flags import AF_INET, FTPDATA, FTPPORT, IP_VS_SVC_F_HASHED, IPPROTO_TCP
@@ -124,6 +125,9 @@ class Service:
     def key(self) -> ServiceKey:
         """Its name for events."""
         return ServiceKey(self.af, self.protocol, self.addr, self.port, self.fwmark)
+
+    def _repr_html_(self) -> str:
+        return html.service(self)
 
     def __repr__(self) -> str:
         name = getattr(self.scheduler, "name", "none")
