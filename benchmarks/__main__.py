@@ -1,33 +1,45 @@
-"""``python -m benchmarks [CASE …] [--json FILE]``: run cases (all by default); exit status 1 if one misses its limit."""
+"""``python -m benchmarks [--only E1,C1] [--json [FILE]] [--write FILE]``: every figure beside its floor or its peer; exit status 1 if one is worse than good."""
 
 from __future__ import annotations
 
 import argparse
 import json
-import platform
 import sys
 from pathlib import Path
 
 from benchmarks.cases import CASES
+from benchmarks.measure import INTERPRETER, Figure
+
+
+def _names(text: str) -> list[str]:
+    names = text.replace(",", " ").split()
+    unknown = [name for name in names if name not in CASES]
+    if unknown:
+        raise argparse.ArgumentTypeError(f"no such row: {' '.join(unknown)} (there are {' '.join(CASES)})")
+    return names
+
+
+def take(names: list[str], out: object) -> list[Figure]:
+    """Measure rows and print each as it comes."""
+    print(f"{INTERPRETER}; medians of in-run ratios, least and greatest round, CPU time of an operation, goals good/excellent/impossible", file=out)  # type: ignore[call-overload]
+    figures = []
+    for name in names:
+        figures.append(CASES[name].measure())
+        print(figures[-1], file=out, flush=True)  # type: ignore[call-overload]
+    return figures
 
 
 def main() -> int:
     """Run what the command line names."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Figures as ratios to a floor F: a call, a dict lookup, an attribute update.")
-    parser.add_argument("cases", nargs="*", metavar="CASE", help=" ".join(CASES))
-    parser.add_argument("--json", type=Path, help="write the figures there")
+    parser.add_argument("--only", type=_names, default=list(CASES), metavar="E1,C1", help="these rows; all by default")
+    parser.add_argument("--json", nargs="?", const="-", metavar="FILE", help="the figures as one JSON object, by row; without FILE on standard output")
     options = parser.parse_args()
-    unknown = set(options.cases) - set(CASES)
-    if unknown:
-        parser.error(f"no such case: {' '.join(sorted(unknown))}")
-    figures = []
-    print(f"{platform.python_implementation()} {platform.python_version()}; median of in-run ratios, spread in brackets")
-    for name in options.cases or CASES:
-        figures.append(CASES[name]())
-        print(figures[-1], flush=True)
+    figures = take(options.only, sys.stderr if options.json == "-" else sys.stdout)
     if options.json:
-        options.json.write_text(json.dumps({"python": platform.python_version(), "figures": [figure.as_json() for figure in figures]}, indent=1))
-    return 0 if all(figure.good for figure in figures) else 1
+        text = json.dumps({figure.id: figure.as_json() for figure in figures}, indent=1) + "\n"
+        sys.stdout.write(text) if options.json == "-" else Path(options.json).write_text(text)
+    return int(any(figure.is_defect for figure in figures))
 
 
 if __name__ == "__main__":

@@ -6,51 +6,110 @@ A ratio moves far less than a time when the machine is busy with other things; a
 from __future__ import annotations
 
 import gc
+import platform
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 
 from attrs import frozen
 
-ROUNDS = 9
+from benchmarks.goals import GOALS, Goal
+
+ROUNDS = 11
+INTERPRETER = f"{platform.python_implementation()} {platform.python_version()}"
+
+Timed = Callable[[], float]  #: runs once, returns the CPU seconds of the part that counts
+
+
+@frozen
+class Pair:
+    """What is compared: the model's work and the floor's (or the peer's), and how many operations a run is made of."""
+
+    model: Timed
+    other: Timed
+    operations: int
+
+
+@frozen
+class Case:
+    """A row of the table: ``make`` builds the pair and asserts that both do what they are timed for.
+
+    ``allocates``: connections are made, so the garbage collector runs as it always does; else it is off after a collection.
+    """
+
+    id: str
+    what: str
+    make: Callable[[], Pair | Figure]
+    unit: str = "F"  #: of rows without a goal
+    allocates: bool = False
+    rounds: int = ROUNDS
+
+    def measure(self) -> Figure:
+        """Take the figure."""
+        pair = self.make()
+        if isinstance(pair, Figure):
+            return pair
+        pair.model(), pair.other()
+        rounds = race((pair.model, pair.other), self.rounds, self.allocates)
+        goal = GOALS.get(self.id)
+        faster = (goal.unit if goal is not None else self.unit) == "x"
+        ratios = tuple(other / model if faster else model / other for model, other in rounds)
+        nanoseconds = statistics.median(model for model, _ in rounds) / pair.operations * 1e9
+        return Figure(self.id, self.what, goal.unit if goal is not None else self.unit, ratios, goal, nanoseconds)
 
 
 @frozen
 class Figure:
-    """One measured case: ratios of the case to its floor, a round each; ``limit`` is the goal called good."""
+    """A measured row: a ratio for each round; ``nanoseconds``: CPU time of one of the model's operations."""
 
     id: str
     what: str
     unit: str
     ratios: tuple[float, ...]
-    limit: float
+    goal: Goal | None = None
     nanoseconds: float | None = None
 
     @property
-    def median(self) -> float:
-        """The figure to quote."""
+    def ratio(self) -> float:
+        """The median: the figure to quote."""
         return statistics.median(self.ratios)
 
     @property
-    def good(self) -> bool:
-        """The median is within the limit."""
-        return self.median <= self.limit
+    def spread(self) -> tuple[float, float]:
+        """The least and the greatest round."""
+        return min(self.ratios), max(self.ratios)
+
+    @property
+    def reached(self) -> str:
+        """The best mark that the median reaches; "" for none, "-" where nothing is asked."""
+        return self.goal.reached(self.ratio) if self.goal is not None else "-"
+
+    @property
+    def is_defect(self) -> bool:
+        """Worse than good, where good is asked for."""
+        return self.goal is not None and self.goal.required and not self.reached
 
     def __str__(self) -> str:
-        spread = f"{min(self.ratios):.2f}..{max(self.ratios):.2f}"
-        took = f"{self.nanoseconds:8.0f} ns" if self.nanoseconds is not None else " " * 11
-        return f"{self.id:4} {self.median:8.2f} {self.unit:2} ({spread:>15}) {took}  limit {self.limit:g}  {'good' if self.good else 'TOO SLOW':8} {self.what}"
+        spread = "{:.2f}..{:.2f}".format(*self.spread)
+        took = f"{self.nanoseconds:10,.0f} ns" if self.nanoseconds is not None else " " * 13
+        marks = "/".join(f"{mark:g}" for mark in (self.goal.good, self.goal.excellent, self.goal.impossible) if mark is not None) if self.goal else ""
+        return f"{self.id:7} {self.ratio:8.2f} {self.unit:6} {spread:>17} {took}  {marks:12} {self.reached or 'TOO SLOW':10}  {self.what}"
 
     def as_json(self) -> dict[str, object]:
         """For ``--json``."""
+        goal = self.goal
         return {
-            "id": self.id,
-            "what": self.what,
-            "median": self.median,
-            "min": min(self.ratios),
-            "max": max(self.ratios),
+            "ratio": self.ratio,
+            "spread": list(self.spread),
             "unit": self.unit,
-            "limit": self.limit,
+            "good": goal.good if goal is not None else None,
+            "excellent": goal.excellent if goal is not None else None,
+            "impossible": goal.impossible if goal is not None else None,
+            "reached": self.reached,
+            "nanoseconds": self.nanoseconds,
+            "what": self.what,
+            "python": INTERPRETER,
         }
 
 
@@ -61,24 +120,25 @@ def cpu(function: Callable[[], object]) -> float:
     return time.process_time() - start
 
 
-def compare(
-    id: str, what: str, case: Callable[[], object], floor: Callable[[], object], operations: int, limit: float, *, collect: bool = False, rounds: int = ROUNDS
-) -> Figure:
-    """Time a case against its floor, in turn; the garbage collector runs only where ``collect`` says that allocation is part of the case."""
-    case()
-    floor()
-    ratios, times = [], []
+def timed(function: Callable[[], object]) -> Timed:
+    """The whole function counts."""
+    return partial(cpu, function)
+
+
+def race(alternatives: Sequence[Timed], rounds: int, allocates: bool) -> list[list[float]]:
+    """CPU seconds of each alternative in each round; the one that begins changes from round to round."""
+    taken = []
+    count = len(alternatives)
     gc.collect()
-    if not collect:
+    if not allocates:
         gc.disable()
     try:
         for number in range(rounds):
-            if number % 2:
-                base, took = cpu(floor), cpu(case)
-            else:
-                took, base = cpu(case), cpu(floor)
-            ratios.append(took / base)
-            times.append(took / operations * 1e9)
+            seconds = [0.0] * count
+            for place in range(count):
+                which = (number + place) % count
+                seconds[which] = alternatives[which]()
+            taken.append(seconds)
     finally:
         gc.enable()
-    return Figure(id, what, "F", tuple(ratios), limit, statistics.median(times))
+    return taken

@@ -1,13 +1,19 @@
-"""What a million connections weigh: run in a process of its own."""
+"""M1: what a connection weighs, measured in a process of its own."""
 
 from __future__ import annotations
 
 import gc
 import json
 import os
+import subprocess
+import sys
+import tracemalloc
 
-from benchmarks.cases import VIP, director
-from ipvs_model import Packet
+from benchmarks.goals import GOALS
+from benchmarks.measure import Case, Figure
+from benchmarks.traffic import connect, director
+
+PROGRAM = "from benchmarks.memory import {0}; {0}({1})"
 
 
 def resident() -> int:
@@ -16,18 +22,41 @@ def resident() -> int:
         return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
-def main(conns: int) -> None:
-    """Establish so many connections and print the growth as JSON."""
-    ipvs = director()
-    for number in range(1000):
-        ipvs.process(Packet.tcp((1 + number, 1024), VIP, "S", device="cli"))
+def weigh_resident(conns: int) -> None:
+    """Print the growth of the resident set for each of so many established connections."""
+    connect(director(), 1000)  # everything is imported and warm
     gc.collect()
     before = resident()
-    for number in range(conns):
-        source = (0x64000000 + number // 50, 1024 + number * 37 % 60000)
-        ipvs.process(Packet.tcp(source, VIP, "S", device="cli"))
-        ipvs.process(Packet.tcp(source, VIP, "A", device="cli"))
-        if number % 400 == 0:
-            ipvs.clock.advance(1)
-    assert ipvs.ns.conn_count >= conns
-    print(json.dumps({"conns": conns, "bytes": (resident() - before) / conns}))
+    ipvs = director()
+    connect(ipvs, conns)
+    print(json.dumps((resident() - before) / conns))
+
+
+def weigh_objects(conns: int) -> None:
+    """Print the bytes that Python's allocator gave for each."""
+    connect(director(), 1000)
+    gc.collect()
+    tracemalloc.start()
+    ipvs = director()
+    connect(ipvs, conns)
+    gc.collect()
+    print(json.dumps(tracemalloc.get_traced_memory()[0] / conns))
+
+
+def in_fresh_process(function: str, conns: int, times: int = 1) -> tuple[float, ...]:
+    """What the function prints, once for each fresh process."""
+    command = [sys.executable, "-c", PROGRAM.format(function, conns)]
+    return tuple(json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout) for _ in range(times))
+
+
+def resident_bytes(conns: int = 1_000_000) -> Figure:
+    """The figure of M1."""
+    return Figure("M1", f"resident bytes a connection, {conns:,} established", "B", in_fresh_process("weigh_resident", conns), GOALS["M1"])
+
+
+def object_bytes(conns: int = 200_000) -> Figure:
+    """The same by tracemalloc."""
+    return Figure("M1.py", f"the same by tracemalloc, {conns:,}", "B", in_fresh_process("weigh_objects", conns))
+
+
+CASES = [Case("M1", "", resident_bytes), Case("M1.py", "", object_bytes)]
