@@ -30,3 +30,12 @@ def interface(link_type: int, options: bytes = b"", order: str = "<", snaplen: i
 def enhanced(interface_number: int, stamp: int, frame: bytes, order: str = "<", wire: int | None = None) -> bytes:
     body = pack(order + "IIIII", interface_number, stamp >> 32, stamp & 0xFFFFFFFF, len(frame), len(frame) if wire is None else wire)
     return block(6, body + frame, order)
+
+
+def timed(*packets: tuple[float, bytes]) -> bytes:
+    """A pcap file of IP packets without frames, each at its second."""
+    out = pack("<IHHiIII", 0xA1B2C3D4, 2, 4, 0, 0, 65535, 101)
+    for at, raw in sorted(packets, key=lambda packet: packet[0]):
+        seconds, microseconds = divmod(round(at * 1_000_000), 1_000_000)
+        out += pack("<IIII", T0 + seconds, microseconds, len(raw), len(raw)) + raw
+    return out

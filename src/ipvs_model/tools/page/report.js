@@ -417,7 +417,7 @@ function told(step) {
   if (word(step.given)) where.push(`, fed as ${word(step.given)}`);
   const events = step.events.map((number, n) => {
     const [phase, name, text] = data.events[number].map(word);
-    return element("li", {}, element("span", { class: "n" }, String(n + 1)), element("span", { class: "phase" }, phase), element("code", {}, name), element("span", { class: "words" }, text));
+    return element("li", {}, element("span", { class: "n" }, String(n + 1)), element("span", { class: "phase" }, phase), element("code", { class: "function" }, name), element("span", { class: "words" }, text));
   });
   const ends = [];
   if (word(step.verdict)) ends.push(element("p", {}, element("strong", {}, word(step.verdict)), `: ${word(step.reason)}`));

@@ -1,0 +1,22 @@
+"""The book in a real browser, as `make docs` builds it."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.browser.page import DESK, PHONE
+
+DOCS = Path(__file__).parents[2] / "docs"
+PAGES = ("index.html", "connections.html", "schedulers/wlc.html")
+
+
+def test_pages_of_the_book_are_quiet_offline_narrow_and_readable(page, tmp_path):
+    build = [sys.executable, "-m", "sphinx", "-W", "-q", str(DOCS), str(tmp_path)]
+    done = subprocess.run(build, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    for name in PAGES:
+        assert "furo" in (tmp_path / name).read_text("utf-8")
+        for size in (PHONE, DESK):
+            for dark in (False, True):
+                assert page.open(tmp_path / name, size=size, dark=dark).faults() == [], (name, size, dark)
+    assert page.run("return getComputedStyle(document.body).backgroundColor") != "rgb(255, 255, 255)"
