@@ -14,6 +14,7 @@ from ipvs_model.conn import FIELDS as CONN_FIELDS
 
 DOCS = Path(__file__).parents[1] / "docs"
 CHAPTERS = ("connections", "destinations", "services", "protocols", "timers", "persistence", "packet-path", "ftp-and-sync", "defence")
+COURSE = sorted((DOCS / "course").glob("[1-8]-*.md"))
 PAGES = sorted(page for page in DOCS.glob("**/*.md") if "_build" not in page.parts)
 
 
@@ -73,6 +74,25 @@ def test_pictures_are_readable_on_a_phone_and_on_a_dark_page(name):
 def test_every_picture_is_shown():
     shown = {name for page in PAGES for name in re.findall(r"\]\((?:\.\./)?pictures/(\w+)\.svg\)", page.read_text(encoding="utf-8"))}
     assert shown == set(BOOK.PICTURES)
+
+
+def test_the_course_has_eight_exercises():
+    assert [page.name[0] for page in COURSE] == list("12345678")
+
+
+@pytest.mark.parametrize("page", COURSE, ids=lambda page: page.name)
+def test_an_exercise_is_open_at_the_start_and_solved_in_the_end(page):
+    text = page.read_text(encoding="utf-8")
+    start, solution = text.split("<details><summary>Solution</summary>")
+    assert "**Goal.**" in start and "## Start" in start and "## Hints" in start and "**And now?**" in solution
+    names: dict[str, Any] = {}
+    for block in re.findall(r"^```python\n(.*?)^```$", start, re.DOTALL | re.MULTILINE):
+        exec(block, names)  # noqa: S102 (our own pages)
+    with pytest.raises(AssertionError):
+        names["check"]()
+    (solved,) = re.findall(r"^```python\n(.*?)^```$", solution, re.DOTALL | re.MULTILINE)
+    assert solved.endswith("\ncheck()\n")
+    exec(solved, names)  # noqa: S102
 
 
 def test_a_changed_table_is_noticed():
