@@ -126,7 +126,7 @@ def invoke(*arguments: str):
 def test_a_connection_of_a_capture_is_followed_beyond_its_end():
     walks = json.loads(invoke(str(EXAMPLES / "web-and-dns.pcap.gz"), "--follow", "--only", "203.0.113.11:52892", "--json").output)
     assert all("203.0.113.11:52892" in walk["what"] for walk in walks[:-1]) and len(walks) > 5
-    assert [event["event"] for event in walks[-1]["before"]] == ["TimerFired", "ConnHashed", "ConnRemoved"]
+    assert [event["event"] for event in walks[-1]["before"]] == ["TimerFired", "ConnHashed", "CounterMoved", "ConnRemoved"]
     assert [walk["number"] for walk in walks] == list(range(1, len(walks) + 1))
     explained = json.loads(invoke(str(EXAMPLES / "web-and-dns.pcap.gz"), "--only", "203.0.113.11:52892", "--limit", str(len(walks) - 1), "--json").output)
     assert [walk["left"] for walk in explained] == [walk["left"] for walk in walks[:-1]], "following changes nothing"

@@ -126,7 +126,6 @@ class Explainer(Replay):
         self._fed: Packet | None = None
         self._decided: Action | None = None
         self._accepted: Packet | None = None
-        self._meanwhile: list[Event] = []
         self._bits = 0  #: of the packet that is fed next
         self._in_hand: list[Packet] = []  #: packets that are at a hook, the innermost last
         self._run_local_out = self.ipvs.ns.run_local_out
@@ -202,19 +201,19 @@ class Explainer(Replay):
         emit(HostAnswered(_answering(answer), describe(answer)))
         return self._sent_by_host(answer)
 
-    def play(self, captured: CapturedPacket, wanted: Callable[[Event], bool]) -> None:
-        """Play a packet of a capture without explaining it; what is wanted of its events is told with the next step, as what happened before it."""
+    def play(self, captured: CapturedPacket) -> list[Event]:
+        """Play a packet of a capture without explaining it; what happened."""
         heard: list[Event] = []
         with self._listening(heard.append):
             self.feed(captured)
-        self._meanwhile += filter(wanted, heard)
+        return heard
 
     def wait_for(self, wanted: Callable[[Event], bool]) -> Walk:
         """Explain the time until an event that is wanted, or until no timer is left."""
         clock, start = self.ipvs.clock, self.timeline.start
         self.number += 1
         snapshot = self._snapshot()
-        heard, self._meanwhile = self._meanwhile, []
+        heard: list[Event] = []
         with self._listening(heard.append):
             while not any(map(wanted, heard)) and (deadline := clock.next_deadline()) is not None:
                 self._let_time_pass((self.first_time or 0) - (start - deadline) * NANOSECONDS // clock.hz)
@@ -267,7 +266,7 @@ class Explainer(Replay):
 
     def _begin(self, time: int) -> tuple[tuple[Event, ...], Snapshot, list[Event]]:
         self.number += 1
-        passed, self._meanwhile = self._meanwhile, []
+        passed: list[Event] = []
         with self._listening(passed.append):
             self._let_time_pass(time)
         return tuple(passed), self._snapshot(), []

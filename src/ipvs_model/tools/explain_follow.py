@@ -6,7 +6,7 @@ from typing import TypeAlias
 from attrs import evolve
 
 from ipvs_model.addresses import format_endpoint
-from ipvs_model.events import ConnCreated, ConnKey, ConnLookup, ControlMoved, DestKey, Event, StateChanged, TimerFired
+from ipvs_model.events import ConnCreated, ConnKey, ConnLookup, ConnRemoved, ControlMoved, DestKey, Event, HookEntered, StateChanged, TimerFired
 from ipvs_model.flags import IP_VS_CONN_F_TEMPLATE
 from ipvs_model.packet import Packet
 from ipvs_model.tools.explain import COMMAND, WAIT, Change, Explainer, ExplainError, Walk
@@ -44,7 +44,7 @@ class Follower:
     def _explained(self, captured: CapturedPacket) -> Walk | None:
         if self._may_be_mine(Packet.parse(captured.data)):
             return self.explainer.packet(captured)
-        self.explainer.play(captured, self.concerns)
+        self._before += self._of_mine(self.explainer.play(captured))
         return None
 
     def _may_be_mine(self, packet: Packet) -> bool:
@@ -101,7 +101,7 @@ class Follower:
 
     def _mine(self, walk: Walk) -> Walk | None:
         """A step as far as it is about the connection; what time brought between two such steps is kept for the next."""
-        self._before += tuple(filter(self.concerns, walk.before))
+        self._before += self._of_mine(walk.before)
         events = [event for event in walk.events if self.concerns(event)]
         if not self._before and walk.kind != COMMAND and not events:
             return None
@@ -113,6 +113,19 @@ class Follower:
         if events or walk.kind == COMMAND:
             return mine
         return evolve(mine, what="", kind=WAIT, given="", events=(), verdict="", reason="", delivered="", left=(), hops=())
+
+    def _of_mine(self, events: Iterable[Event]) -> tuple[Event, ...]:
+        """What happened to the connection while time passed: all that its timer did, and what others did to it."""
+        mine, firing = [], False
+        for event in events:
+            concerned = self.concerns(event)
+            if isinstance(event, TimerFired | HookEntered):
+                firing = concerned
+            if firing or concerned:
+                mine.append(event)
+            if concerned and isinstance(event, ConnRemoved):
+                firing = False
+        return tuple(mine)
 
     def _is_mine(self, change: Change) -> bool:
         key = change.key
