@@ -2,7 +2,9 @@
 
 import pytest
 
+from ipvs_model import Packet
 from ipvs_model.events import Logged
+from ipvs_model.packet.fragment import fragment
 from ipvs_model.tools.explain import Explainer, Walk
 from ipvs_model.tools.packet_text import parse_packet
 
@@ -169,6 +171,20 @@ def test_an_sctp_state():
     assert "8 SCTP input   10.1.0.11:8080->203.0.113.5:40000 state: NONE->INIT1 conn->refcnt:2" in last(
         "sctp 203.0.113.5:40000 > 192.0.2.1:80 INIT", rules=rules
     )
+
+
+def test_a_later_fragment_is_not_handled():
+    later = fragment(Packet.udp("[2001:db8:2::1]:1", "[2001:db8:2::2]:9", bytes(2000)), 1280)[1].raw.hex()
+    rules = SIX.replace("-t", "-u") + "-A -u [2001:db8:2::2]:9 -s rr\n"
+    ends = "UDP 2001:db8:2::1->2001:db8:2::2 frag"
+    assert last(later, rules=rules) == [
+        f"12 ip_vs_out: packet continues traversal as normal: {ends}", f"12 ip_vs_in: packet continues traversal as normal: {ends}", f"7 unhandled fragment: {ends}"
+    ]  # fmt: skip
+
+
+def test_timers_have_no_lines():
+    *_, wait = Explainer(NAT, kernel_debug=True).steps([SYN, "+100"])
+    assert [type(event).__name__ for event in wait.before] == ["TimerFired", "ConnHashed", "CounterMoved", "ConnRemoved"]
 
 
 def test_without_the_option_nothing_is_added():
