@@ -10,9 +10,11 @@ from typing import Any
 
 import pytest
 
+import ipvs_model
 from ipvs_model.conn import FIELDS as CONN_FIELDS
 
 DOCS = Path(__file__).parents[1] / "docs"
+SOURCES = Path(ipvs_model.__file__).parent
 CHAPTERS = ("connections", "destinations", "services", "protocols", "timers", "persistence", "packet-path", "ftp-and-sync", "defence")
 COURSE = sorted((DOCS / "course").glob("[1-8]-*.md"))
 PAGES = sorted(page for page in DOCS.glob("**/*.md") if "_build" not in page.parts)
@@ -74,6 +76,18 @@ def test_pictures_are_readable_on_a_phone_and_on_a_dark_page(name):
 def test_every_picture_is_shown():
     shown = {name for page in PAGES for name in re.findall(r"\]\((?:\.\./)?pictures/(\w+)\.svg\)", page.read_text(encoding="utf-8"))}
     assert shown == set(BOOK.PICTURES)
+
+
+def test_every_public_name_is_in_the_api():
+    text = (DOCS / "api.md").read_text(encoding="utf-8")
+    names = [name for name in vars(ipvs_model) if not name.startswith("_") and not isinstance(getattr(ipvs_model, name), ModuleType)]
+    assert [name for name in names if f":: ipvs_model.{name}\n" not in text] == []
+
+
+def test_every_room_for_testing_and_every_adapter_is_in_the_api():
+    text = (DOCS / "api.md").read_text(encoding="utf-8")
+    rooms = [f"ipvs_model.{path.parent.name}.{path.stem}" for part in ("testing", "adapters") for path in (SOURCES / part).glob("[a-z]*.py")]
+    assert [room for room in rooms if room not in text] == []
 
 
 def test_the_course_has_eight_exercises():
