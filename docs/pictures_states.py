@@ -17,18 +17,22 @@ ROW: Final = 34
 LEFT: Final = 176
 LANE: Final = 26
 WIDTH: Final = 660
+LEAST_WIDTH: Final = 360
 
 
 def all_transitions(protocol: str, direction: str) -> str:
     """Lanes below each event: from the dots of the present states a line leads to the bar at the next one; no dot, or a ring: the state stays."""
     shown = machine(protocol)
-    parts = [text(14, 24, f"{shown.name}, {DIRECTIONS[direction]}", size=15, bold=True)]
-    top, cells = 40, list(shown.rows[direction].items())
+    everywhere = all(rows == shown.rows[direction] for rows in shown.rows.values())
+    title = f"{shown.name}, {'in every direction' if everywhere else DIRECTIONS[direction]}"
+    parts = [text(14, 24, title, size=15, bold=True)]
+    top, right, cells = 40, LEAST_WIDTH, list(shown.rows[direction].items())
     while cells:
         taken, cells = _fitting(cells)
         parts += _panel(shown, direction, taken, top)
+        right = max(right, LEFT + sum(_width(*cell) for cell in taken) + 10)
         top += 40 + ROW * len(shown.states) + 14
-    return svg(WIDTH, top, parts, f"{shown.name}: transitions {DIRECTIONS[direction]}")
+    return svg(right, top, parts, title)
 
 
 def _lanes(following: Sequence[int]) -> list[tuple[int, list[int]]]:
