@@ -19,7 +19,7 @@ from ipvs_model.packet import Packet
 from ipvs_model.timers import Clock
 from ipvs_model.tools.explain import WAIT, Explainer, Walk
 from ipvs_model.tools.pcap import Capture, CapturedPacket
-from ipvs_model.tools.replay import ANSWER, Replay, quoted
+from ipvs_model.tools.replay import ANSWER, NANOSECONDS, Replay, quoted
 from ipvs_model.tools.result import Result
 from ipvs_model.tools.timeline import StateTimeline
 
@@ -216,6 +216,7 @@ class Follower(Explainer):
         self._explained: Counter[Talker] = Counter()
         self._talker: Talker = (0, 0, 0)
         self._was_lost = False
+        self._passed = -1  #: jiffies since the first packet, as far as was listened
 
     def read(self, capture: Capture, records: int, connections: int) -> Lives:
         """Play the first `records` records of a capture."""
@@ -305,9 +306,11 @@ class Follower(Explainer):
 
     # --- while time passes --------------------------------------------------------------------------------------------
     def _let_time_pass(self, time: int) -> None:
-        if not self._open:
+        passed = (time - (self.first_time or time)) * self.ipvs.clock.hz // NANOSECONDS
+        if not self._open or passed == self._passed:  # nothing happens before the next jiffy
             super()._let_time_pass(time)
             return
+        self._passed = passed
         with self._listening(self._meanwhile_heard):
             super()._let_time_pass(time)
 

@@ -2,14 +2,17 @@
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from operator import attrgetter
 from typing import Final, NamedTuple
 
 from ipvs_model.conn import Conn
 from ipvs_model.dest import Dest
 from ipvs_model.flags import proto_name
+from ipvs_model.protocol import TemplateState
 from ipvs_model.timers import Clock
 
 MAX_SAMPLES: Final = 240
+KIND: Final = attrgetter("protocol", "state")
 
 
 class Sample(NamedTuple):
@@ -76,10 +79,9 @@ class StateTimeline(Timeline):
 
     def states_now(self) -> dict[str, int]:
         """How many entries are in each state, "TCP ESTABLISHED", and how many are templates."""
-        found = Counter((cp.is_template, cp.protocol, cp.state) for cp in self._conns)
         counts: Counter[str] = Counter()
-        for (is_template, protocol, state), count in found.items():
-            counts["template" if is_template else f"{proto_name(protocol)} {state.name}"] += count
+        for (protocol, state), count in Counter(map(KIND, self._conns)).items():
+            counts["template" if isinstance(state, TemplateState) else f"{proto_name(protocol)} {state.name}"] += count
         return dict(counts)
 
     def _take(self) -> None:
