@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import pkgutil
 import re
 from pathlib import Path
 from types import ModuleType
@@ -12,6 +13,7 @@ import pytest
 
 import ipvs_model
 from ipvs_model.conn import FIELDS as CONN_FIELDS
+from ipvs_model.fields import Field
 
 DOCS = Path(__file__).parents[1] / "docs"
 SOURCES = Path(ipvs_model.__file__).parent
@@ -55,6 +57,18 @@ def test_a_chapter_has_its_parts(chapter):
 def test_every_member_of_a_structure_is_in_its_chapter():
     text = (DOCS / "connections.md").read_text(encoding="utf-8")
     assert all(f"| `{field.name}` |" in text for field in CONN_FIELDS)
+
+
+def test_every_table_of_members_is_in_a_page():
+    book = "".join(page.read_text(encoding="utf-8") for page in PAGES)
+    tables = [
+        f"{info.name}.{name}"
+        for info in pkgutil.walk_packages(ipvs_model.__path__, "ipvs_model.")
+        for name, value in vars(importlib.import_module(info.name)).items()
+        if name.endswith("FIELDS") and isinstance(value, tuple) and isinstance(value[0], Field)
+    ]
+    assert len(tables) > 8
+    assert [table for table in tables if f"<!-- table: fields {table} -->" not in book] == []
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(DOCS)))
