@@ -1,6 +1,7 @@
 """The notebooks of the book: what they show is what they do."""
 
 import importlib.util
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -17,11 +18,11 @@ def notebooks(monkeypatch) -> Iterator[Any]:
     with TemporaryDirectory() as scratch:
         for name in ("IPYTHONDIR", "JUPYTER_RUNTIME_DIR", "JUPYTER_DATA_DIR", "JUPYTER_CONFIG_DIR"):
             monkeypatch.setenv(name, scratch)
-        yield _load()
+        yield _load("make_notebooks")
 
 
-def _load() -> Any:
-    spec = importlib.util.spec_from_file_location("make_notebooks", DOCS / "make_notebooks.py")
+def _load(name: str) -> Any:
+    spec = importlib.util.spec_from_file_location(name, DOCS / f"{name}.py")
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -41,3 +42,22 @@ def test_the_connection_goes_through_its_whole_life(notebooks):
     for state in ("SYN_RECV", "ESTABLISHED", "FIN_WAIT", "TIME_WAIT", "jiffies after its expiry", "may not begin a connection"):
         position = next(number for number, text in enumerate(shown) if state in text and number >= position)
     assert sum("<table" in text for text in shown) >= 6, "listings, service, entry and outcome are shown as tables"
+
+
+def test_as_a_page_a_notebook_keeps_its_cells_and_what_they_showed():
+    cells = [
+        {"cell_type": "markdown", "source": ["# Title\n", "Text."]},
+        {
+            "cell_type": "code", "source": ["a = 1\n", "a"],
+            "outputs": [
+                {"output_type": "stream", "text": ["heard\n"]},
+                {"output_type": "execute_result", "data": {"text/plain": ["1"]}},
+                {"output_type": "execute_result", "data": {"text/html": ["<b>", "</b>"], "text/plain": ["bold"]}},
+            ],
+        },
+    ]  # fmt: skip
+    page = _load("notebook_page").as_markdown(json.dumps({"cells": cells}))
+    assert page == (
+        "# Title\nText.\n\n```python\na = 1\na\n```\n\n```text\nheard\n```\n\n```text\n1\n```\n\n"
+        '```{raw} html\n<div style="overflow-x:auto"><b></b></div>\n```\n'
+    )
