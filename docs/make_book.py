@@ -103,15 +103,21 @@ def events(_: str) -> str:
     return table(("event", "about", "what it says"), ((code(kind.__name__), phase, (kind.__doc__ or "").splitlines()[0]) for kind, phase in PHASES.items()))
 
 
+#: hook function here → the kernel's, and what it is for
+HOOK_FUNCTIONS: Final = {
+    "ip_vs_out_hook": ("ip_vs_out_hook", "the packet of a server: find its entry, translate it"),
+    "ip_vs_in_hook": ("ip_vs_in_hook", "the packet of a client: find or make its entry, send it"),
+    "forward_icmp": ("ip_vs_forward_icmp", "an ICMP error that passes through, about a packet of a virtual address"),
+}
+
+
 def hooks(_: str) -> str:
     """The functions of each hook, in the order in which they see a packet."""
-    names = {"ip_vs_out_hook": "the packet of a server: find its entry, translate it", "ip_vs_in_hook": "the packet of a client: find or make its entry, send it"}
-    names["ip_vs_forward_icmp"] = "an ICMP error that passes through, about a packet of a virtual address"
     rows = []
     for hook, functions in HANDLERS.items():
         for function in functions:
-            name = f"ip_vs_{function.__name__}".replace("ip_vs_ip_vs_", "ip_vs_")
-            rows.append((code(hook.name), code(name), names[name]))
+            name, purpose = HOOK_FUNCTIONS[function.__name__]
+            rows.append((code(hook.name), code(name), purpose))
     return table(("hook", "function", "what it is for"), rows)
 
 
