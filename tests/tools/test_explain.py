@@ -256,7 +256,7 @@ def test_the_hosts_own_stack_answers_only_when_asked_to():
     assert (silent.verdict, silent.left) == ("ACCEPT", ())
     assert (walk.verdict, walk.left) == ("ACCEPT", ("tcp 192.0.2.1:80 > 203.0.113.7:40000 RA",))
     assert [str(event) for event in walk.events if isinstance(event, HostAnswered)] == [
-        "tcp_v4_send_reset: nothing listens, the host answers tcp 10.1.0.1:81 > 203.0.113.7:40000 RA"
+        "tcp_v4_send_reset: nothing listens, the host answers tcp 10.1.0.1:81 > 203.0.113.7:40000 RA seq=0 ack=1001"
     ]
     assert change(walk, "entry")["state"] == (None, "CLOSE")
     assert "host       tcp_v4_send_reset" in as_text(walk) and "host" in {event["phase"] for event in as_json(walk)["events"]}

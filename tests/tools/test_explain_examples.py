@@ -351,7 +351,8 @@ def test_w6_a_reply_that_grows_and_one_that_stays():
         "(192,0,2,100,195,80)",
         f"outbytes {before} {before + 88}",
     )
-    told(f"tcp {R1}:21 > {CLIENT}:40000 PA seq=1046 len=3 ct=1", REPLIED, "PA len=3")
+    told(f"tcp {R1}:21 > {CLIENT}:40000 PA seq=1046 ack=5 len=3 ct=1", REPLIED, "PA len=3 ttl=63 seq=1048 ack=5\n")
+    told(f"tcp {CLIENT}:40000 > 192.0.2.100:21 A seq=5 ack=1051 ct=1", SENT, "A ttl=63 seq=5 ack=1049\n")
     told = ftp().step(f"tcp {CLIENT}:40000 > {VIP}:21 {says('EPSV')}")
     told(
         f"tcp {R1}:21 > {CLIENT}:40000 {says('229 Entering Extended Passive Mode (|||50010|)')}",
@@ -486,7 +487,7 @@ def test_w8_an_error_addressed_to_the_server_itself():
     told = established_with_r1()
     told(
         error("3/4", "info=1300", target=R1), "hook forward_icmp FORWARD", "ip_vs_conn_in_get", "ip_vs_in_stats", "forward_icmp STOLEN (icmp forwarded)",
-        f"leaves: icmp 198.51.100.9 > {R1} 3/4",
+        f"leaves: icmp 198.51.100.9 > {R1} 3/4 len=28 ttl=248",
     )  # fmt: skip
 
 
@@ -674,13 +675,18 @@ def test_w13_a_client_on_the_director(method, port, leaves):
     told(told.client("S", address=VIP), "packet of the director itself", "hook ip_vs_in_hook LOCAL_OUT", f"rr chose {R1}", SENT, leaves)
 
 
+def test_w13_a_client_on_the_director_without_a_server():
+    told = Story(*rules(f"-t {VIP}:80"))
+    told(told.client("S", address=VIP), "rr chose nothing", f"icmp_send ICMP 3/3 to {VIP}", "DROP: the scheduler found no destination: refused").not_named("leaves")
+
+
 # --- W14, W15: deletion -----------------------------------------------------------------------------------------------------
 def test_w14_the_last_service_is_deleted():
     told = Story(*rules(f"-t {VIP}:80", f"{R1}:8080"))
     told.step(told.client("S"))
     told(f"ipvsadm -D -t {VIP}:80", "ip_vs_del_service TCP 192.0.2.1:80 deleted")
     told(
-        told.client("A ack=5001"), LOCAL_RESET + " R", "ACCEPT: no service of its family: IPVS does not see it",
+        told.client("A ack=5001"), LOCAL_RESET + " R seq=5001 ack=0\n", "ACCEPT: no service of its family: IPVS does not see it",
         f"the host gets: tcp {CLIENT}:40000 > {VIP}:80 A",
         f"leaves: tcp {VIP}:80 > {CLIENT}:40000 R",
     ).not_named("hook", "lookup")  # fmt: skip
@@ -699,7 +705,7 @@ def test_w15_a_deleted_server_with_expire_nodest_conn():
     told = handshake(two_servers()).step(f"ipvsadm -d -t {VIP}:80 -r {R2}:8080", "sysctl expire_nodest_conn=1")
     told(
         told.client("A ack=77"), f": {OLD}", f"ip_vs_conn_expire_now {OLD}: expires at the next tick", "ip_vs_in_hook ACCEPT (not a starter)",
-        LOCAL_RESET + " R",
+        LOCAL_RESET + " R seq=77 ack=0\n",
         "ACCEPT: a packet that may not begin a connection", f"leaves: tcp {VIP}:80 > {CLIENT}:40000 R",
     )  # fmt: skip
     told("+0.004", f"{OLD}: timer fired", f"{OLD} removed")
@@ -724,7 +730,7 @@ def test_w15_direct_routing_the_hosts_reset_moves_the_old_connection_to_close():
     told.step(told.client("S"), told.client("A"), f"ipvsadm -d -t {VIP}:80 -r {R2}:80", "sysctl expire_nodest_conn=1")
     old = entry(40000, f"{R2}:80")
     told(
-        told.client("A tos=8"), f"ip_vs_conn_expire_now {old}", "ACCEPT (not a starter)", LOCAL_RESET + " R", "hook ip_vs_out_hook LOCAL_OUT", f": {old}",
+        told.client("A tos=8"), f"ip_vs_conn_expire_now {old}", "ACCEPT (not a starter)", LOCAL_RESET + " R seq=0 ack=0 tos=8", "hook ip_vs_out_hook LOCAL_OUT", f": {old}",
         state("OUTPUT rst: ESTABLISHED", "CLOSE", 10), f"ip_vs_conn_put {old} {put(10)}", "ip_vs_out_hook ACCEPT (reply)", totals=(1, 2, 0, 80, 0),
     )  # fmt: skip
     told(f"+1 {told.client('S')}", f"{old} replaced: it is in CLOSE and conn_reuse_mode is 1", f"ip_vs_conn_new {entry(40000, f'{R1}:80')}", f"via {R1}")

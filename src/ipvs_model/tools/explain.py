@@ -19,6 +19,7 @@ from ipvs_model.flags import AF_INET, IP_VS_CONN_F_HASHED, IPPROTO_TCP, IPPROTO_
 from ipvs_model.packet import Packet
 from ipvs_model.packet.icmp_error import is_error
 from ipvs_model.packet.local import local_answer
+from ipvs_model.packet.rewrite import dec_ttl
 from ipvs_model.stats import COUNTERS, Stats
 from ipvs_model.tools.explain_debug import DebugKernel
 from ipvs_model.tools.packet_text import EXAMPLE, describe, parse_packet
@@ -188,7 +189,7 @@ class Explainer(Replay):
         """What leaves the host of a packet that it makes."""
         action, left = self._process(packet, Hook.LOCAL_OUT)
         outbox = self.ipvs.ns.outbox
-        errors = [sent.packet for sent in outbox]
+        errors = [sent.packet for sent in outbox if (sent.packet.af, sent.packet.daddr) not in self.routing.addresses]  # others stay on the loopback device
         outbox.clear()
         return ([left] if left is not None and action.verdict is not Verdict.DROP else []) + errors
 
@@ -198,7 +199,7 @@ class Explainer(Replay):
         emit = self.ipvs.ns.emit
         if answer is None or emit is None:
             return []
-        emit(HostAnswered(_answering(answer), describe(answer)))
+        emit(HostAnswered(_answering(answer), describe(answer) + _numbers(answer)))
         return self._sent_by_host(answer)
 
     def play(self, captured: CapturedPacket) -> list[Event]:
@@ -294,6 +295,8 @@ class Explainer(Replay):
         self._in_hand.append(packet)
         action, left = super()._process(packet, hook)
         self._in_hand.pop()
+        if hook is Hook.FORWARD and action.verdict is Verdict.STOLEN and left is not None:
+            left = dec_ttl(left)  # the host has done that already when it forwards
         self._decided = action
         self._accepted = left if hook is Hook.LOCAL_IN and action.verdict is Verdict.ACCEPT else None
         return action, left
@@ -364,13 +367,21 @@ class Explainer(Replay):
 
 
 def _leaving(sent: Packet, fed: Packet | None, decided: Action | None) -> str:
-    """A packet that leaves: by way of whom if not straight to its destination, and its payload if that is another now."""
+    """A packet that leaves: by way of whom if not straight to its destination, and what else IPVS has changed: payload, sequence numbers."""
     words = [describe(sent)]
     if decided is not None and decided.verdict is Verdict.STOLEN and decided.next_hop not in (0, sent.daddr):
         words.append(f"via {format_addr(sent.af, decided.next_hop)}")
-    if fed is not None and sent.proto == fed.proto in (IPPROTO_TCP, IPPROTO_UDP) and sent.payload != fed.payload:
-        words.append(f"payload {sent.payload!r}")
+    if fed is not None and sent.proto == fed.proto in (IPPROTO_TCP, IPPROTO_UDP):
+        words += [f"payload {sent.payload!r}"] if sent.payload != fed.payload else []
+        words += [_numbers(sent).strip()] if _numbers(sent) != _numbers(fed) else []
     return " ".join(words)
+
+
+def _numbers(packet: Packet) -> str:
+    """Sequence and acknowledgment number of a TCP segment, and its TOS if it has one."""
+    if packet.proto != IPPROTO_TCP:
+        return ""
+    return f" seq={packet.seq} ack={packet.ack}" + (f" tos={packet.tos}" if packet.tos else "")
 
 
 def _answering(answer: Packet) -> str:
