@@ -11,6 +11,8 @@ from ipvs_model.events import ConnRemoved, TimerArmed, TimerFired, TimerPostpone
 from ipvs_model.tools.commands.explain import command
 from ipvs_model.tools.explain import COMMAND, WAIT, Explainer, ExplainError
 from ipvs_model.tools.explain_follow import Follower
+from ipvs_model.tools.packet_text import parse_packet
+from ipvs_model.tools.pcap import CapturedPacket
 from ipvs_model.tools.replay import CLIENT
 from ipvs_model.tools.walk import as_mermaid
 
@@ -130,6 +132,14 @@ def test_a_connection_of_a_capture_is_followed_beyond_its_end():
     assert [walk["number"] for walk in walks] == list(range(1, len(walks) + 1))
     explained = json.loads(invoke(str(EXAMPLES / "web-and-dns.pcap.gz"), "--only", "203.0.113.11:52892", "--limit", str(len(walks) - 1), "--json").output)
     assert [walk["left"] for walk in explained] == [walk["left"] for walk in walks[:-1]], "following changes nothing"
+
+
+def test_a_connection_that_ends_while_others_are_played():
+    texts = [(0, client("S")), (50, client("S", 40001)), (100, client("S", 40002)), (200, client("S", 40003)), (201, client("S"))]
+    packets = [CapturedPacket(number, 0, seconds * 10**9, parse_packet(text).raw, 0, ()) for number, (seconds, text) in enumerate(texts, 1)]
+    walks = list(Follower(Explainer(RULES)).capture(packets))
+    assert [(walk.kind, walk.seconds) for walk in walks] == [(CLIENT, 0), (WAIT, 100)]
+    assert [type(event).__name__ for event in walks[-1].before] == ["TimerFired", "ConnHashed", "CounterMoved", "ConnRemoved"]
 
 
 def test_the_text_ends_with_the_sum_of_the_life():

@@ -221,7 +221,7 @@ class Explainer(Replay):
         return self._told("", WAIT, tuple(heard), (), (), snapshot)
 
     def command(self, text: str, time: int) -> Walk:
-        """Explain an ipvsadm or sysctl command; "" only lets time pass. Raises ExplainError when it is refused."""
+        """Explain an ipvsadm, sysctl or modprobe command; "" only lets time pass. Raises ExplainError when it is refused."""
         untouched = self._snapshot()
         before, snapshot, events = self._begin(time)
         with self._listening(events.append):

@@ -44,8 +44,10 @@ class Follower:
     def _explained(self, captured: CapturedPacket) -> Walk | None:
         if self._may_be_mine(Packet.parse(captured.data)):
             return self.explainer.packet(captured)
-        self._before += self._of_mine(self.explainer.play(captured))
-        return None
+        happened = self._of_mine(self.explainer.play(captured))
+        self._before += happened
+        over = any(isinstance(event, ConnRemoved) for event in happened)
+        return self.explainer.command("", captured.time) if over else None
 
     def _may_be_mine(self, packet: Packet) -> bool:
         if self.ends is not None:
@@ -70,8 +72,9 @@ class Follower:
             raise ExplainError(f"no connection{whose} begins, so there is none to follow")
         while not self._gone():
             mine = self._mine(self.explainer.wait_for(self.concerns))
-            if mine is not None:
-                yield mine
+            if mine is None:  # no timer is left
+                return
+            yield mine
 
     def _begin(self, events: Iterable[Event]) -> None:
         for event in events:
