@@ -10,6 +10,7 @@ from pictures_svg import BLUE, GREEN, GREY, INK, ORANGE, PALE_BLUE, PALE_GREEN, 
 from ipvs_model import IPVS, Conn, Dest, Packet, Service
 from ipvs_model.events import Event
 from ipvs_model.timers import Bucket
+from ipvs_model.tools.states import machine
 
 INDENT: Final = 46
 BOX: Final = 330
@@ -31,8 +32,10 @@ def structures() -> str:
         rows.append((dest, 1, [f"destination {dest.key()}", counts], PALE_GREEN))
         for cp in sorted(ipvs.conns(dest=dest), key=lambda cp: (not cp.is_template, cp.client)):
             client = str(cp.key()).split(" -> ")[0]
-            words = [f"{'template' if cp.is_template else 'entry'} {client}", f"refcnt {cp.refcnt}, n_control {cp.n_control}"]
+            words = [f"{'template' if cp.is_template else 'entry'} {client}", f"{cp.state_name}, refcnt {cp.refcnt}, n_control {cp.n_control}"]
             rows.append((cp, 2, words, PALE_YELLOW if cp.is_template else PALE_GREY))
+    protocol = ipvs.ns.protocols[web.protocol].pp
+    rows.append((protocol, 2, [f"protocol {protocol.name}", f"{len(machine('tcp').states)} states, and how a packet moves between them"], PALE_BLUE))
     places: dict[int, tuple[float, float]] = {}
     parts = [text(14, 24, "Three connections of two clients of a persistent service", size=15, bold=True)]
     y = 40.0
@@ -44,6 +47,7 @@ def structures() -> str:
         owner = thing.dest if isinstance(thing, Conn) else thing.svc if isinstance(thing, Dest) else None
         if owner is not None:
             parts += _pointer(places[id(thing)], places[id(owner)], "dest" if isinstance(thing, Conn) else "svc")
+    parts += _rail([places[id(cp)] for cp, _, _, _ in rows if isinstance(cp, Conn)], places[id(protocol)])
     controlled = [cp for cp, _, _, _ in rows if isinstance(cp, Conn) and cp.control is not None]
     for number, cp in enumerate(controlled):
         (x1, y1), (_, y2) = places[id(cp)], places[id(cp.control)]
@@ -58,6 +62,14 @@ def _pointer(start: tuple[float, float], end: tuple[float, float], name: str) ->
     """From the left edge of a box to the bottom of its owner's left part."""
     x, top = end[0] + 16, end[1] + box_height(["", ""])
     return [line([(start[0], start[1] + 23), (x, start[1] + 23), (x, top + 1)], tip="ink"), text(x + 3, start[1] + 18, name, size=11, colour=GREY)]
+
+
+def _rail(starts: Sequence[tuple[float, float]], end: tuple[float, float]) -> list[str]:
+    """From the right edge of each entry down to its protocol."""
+    x, right = starts[0][0] + BOX + 98, starts[0][0] + BOX
+    parts = [line([(right, y + 10), (x, y + 10)], colour=GREEN) for _, y in starts]
+    parts.append(line([(x, starts[0][1] + 10), (x, end[1] + 23), (end[0] + BOX + 2, end[1] + 23)], colour=GREEN, tip="green"))
+    return [*parts, text(x - 4, end[1] + 17, "protocol", size=12, colour=GREEN, anchor="end")]
 
 
 # --- references on a time line ------------------------------------------------------------------------------------------
