@@ -186,6 +186,15 @@ def test_w2_and_w3_direct_routing_and_tunnel(method, xmit, name, leaves):
     )  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    ("options", "outer"),
+    [("--tun-type gue --tun-port 6080", f"> {R1}:6080 len=44 ttl=63"), ("--tun-type gre", f"leaves: gre 10.1.0.1 > {R1} len=44 ttl=63")],
+)
+def test_w3_other_kinds_of_tunnel(options, outer):
+    told = Story(*rules(f"-t {VIP}:80", f"{R1}:80", method=f"-i {options}"))
+    told(told.client("S"), "ip_vs_tunnel_xmit tunnel", SENT, f"{outer} around tcp {CLIENT}:40000 > {VIP}:80 S ttl=63", totals=(1, 1, 0, 40, 0))
+
+
 def test_w3_what_does_not_fit_into_the_tunnel():
     told = Story(*rules(f"-t {VIP}:80", f"{R1}:80", method="-i")).step("tcp 203.0.113.5:40000 > 192.0.2.1:80 S")
     told(

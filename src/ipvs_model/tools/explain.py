@@ -15,12 +15,12 @@ from ipvs_model.conn import Conn
 from ipvs_model.dest import Dest
 from ipvs_model.errors import IPVSError
 from ipvs_model.events import ConnKey, DestKey, Event, Watcher
-from ipvs_model.flags import AF_INET, IP_VS_CONN_F_HASHED, IPPROTO_TCP, IPPROTO_UDP, Hook, Verdict, conn_flag_names
+from ipvs_model.flags import AF_INET, IP_VS_CONN_F_HASHED, IPPROTO_GRE, IPPROTO_TCP, IPPROTO_UDP, Hook, Verdict, conn_flag_names
 from ipvs_model.packet import Packet
 from ipvs_model.packet.icmp_error import is_error
 from ipvs_model.packet.local import local_answer
 from ipvs_model.packet.rewrite import dec_ttl
-from ipvs_model.stats import COUNTERS, Stats
+from ipvs_model.stats import COUNTERS
 from ipvs_model.tools.explain_debug import DebugKernel
 from ipvs_model.tools.packet_text import EXAMPLE, describe, parse_packet
 from ipvs_model.tools.pcap import CapturedPacket
@@ -98,7 +98,7 @@ class HostAnswered(Event):
 class Seen:
     """An object at one moment; holding it keeps its identity its own."""
 
-    object: Conn | Dest | Stats
+    what: object
     name: str
     key: ConnKey | DestKey | None
     members: dict[str, str]
@@ -337,7 +337,7 @@ class Explainer(Replay):
         found += [Seen(dest, f"server {dest.key()}", dest.key(), _server_members(dest)) for dest in dests.values()]
         total = self.ipvs.ns.tot_stats
         found.append(Seen(total, "total", None, {name: str(value) for name, value in zip(COUNTERS, total.live(), strict=True)}))
-        return {id(seen.object): seen for seen in found}
+        return {id(seen.what): seen for seen in found}
 
     @staticmethod
     def _changes(before: Snapshot, after: Snapshot) -> tuple[Change, ...]:
@@ -367,13 +367,16 @@ class Explainer(Replay):
 
 
 def _leaving(sent: Packet, fed: Packet | None, decided: Action | None) -> str:
-    """A packet that leaves: by way of whom if not straight to its destination, and what else IPVS has changed: payload, sequence numbers."""
+    """A packet that leaves: by way of whom if not straight to its destination, and what else IPVS has changed: payload, sequence numbers, what stands around it."""
     words = [describe(sent)]
     if decided is not None and decided.verdict is Verdict.STOLEN and decided.next_hop not in (0, sent.daddr):
         words.append(f"via {format_addr(sent.af, decided.next_hop)}")
     if fed is not None and sent.proto == fed.proto in (IPPROTO_TCP, IPPROTO_UDP):
         words += [f"payload {sent.payload!r}"] if sent.payload != fed.payload else []
         words += [_numbers(sent).strip()] if _numbers(sent) != _numbers(fed) else []
+    if fed is not None and sent.proto in (IPPROTO_UDP, IPPROTO_GRE) and sent.length > fed.length:
+        inner = Packet.parse(sent.raw[-fed.length :])
+        words += [f"around {describe(inner)}"] if (inner.proto, inner.src, inner.dst) == (fed.proto, fed.src, fed.dst) else []
     return " ".join(words)
 
 

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from ipvs_model.addresses import format_addr, format_endpoint
 from ipvs_model.flags import (
+    IPPROTO_GRE,
     IPPROTO_ICMP,
     IPPROTO_ICMPV6,
     IPPROTO_IPIP,
@@ -156,6 +157,8 @@ def describe(packet: Packet) -> str:
         name, what, length = "icmp", f"{body[0]}/{body[1]}", length - 8
     elif packet.proto in ENCAPSULATING:
         name = "ipip"
+    elif packet.proto == IPPROTO_GRE:
+        name = "gre"
     ends = [format_addr(packet.af, packet.saddr), format_addr(packet.af, packet.daddr)]
     if packet.has_ports:
         ends = [format_endpoint(packet.af, packet.src), format_endpoint(packet.af, packet.dst)]
