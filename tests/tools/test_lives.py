@@ -124,12 +124,12 @@ def test_those_that_lost_a_packet_are_chosen_too_and_from_their_beginning(tmp_pa
 # --- bounds -----------------------------------------------------------------------------------------------------------
 def test_what_is_kept_is_bounded(tmp_path):
     talker = "203.0.113.7:40000"
-    chatter = [(10 + number * 61.0, Packet.tcp(talker, WEB, "A", ttl=1 if number % 7 == 0 else 64).raw) for number in range(450)]
+    chatter = [(10 + number * 9.0, Packet.tcp(talker, WEB, "A", ttl=1 if number % 7 == 0 else 64).raw) for number in range(400)]
     crowd = [syn(5 + number * 0.01, number) for number in range(FIRST)] + [syn(20 + number * 0.01, number, ttl=1) for number in range(2 * UNLUCKY)]
     packets = timed((0, Packet.tcp(talker, WEB, "S").raw), *crowd, *chatter)
     result, lives, chooser = read(tmp_path, packets, PLAIN.replace("-s rr", "-s rr -p 300"))
     life = of(lives, talker)
-    assert life.packets == 451 and life.lost == 65
+    assert life.packets == 401 and life.lost == 58
     assert sum(1 for step in life.steps if step.record) == EXPLAINED and len(life.steps) <= STEPS
     assert all(len(list(line)) <= POINTS + 1 for one in lives.lives for line in (one.deadlines, one.references, one.others))
     assert len(chooser.chosen) <= FIRST + UNLUCKY and len(lives.lives) <= LIVES
