@@ -32,10 +32,11 @@ def enhanced(interface_number: int, stamp: int, frame: bytes, order: str = "<", 
     return block(6, body + frame, order)
 
 
-def timed(*packets: tuple[float, bytes]) -> bytes:
-    """A pcap file of IP packets without frames, each at its second."""
-    out = pack("<IHHiIII", 0xA1B2C3D4, 2, 4, 0, 0, 65535, 101)
+def timed(*packets: tuple[float, bytes], ethernet: bool = False) -> bytes:
+    """A pcap file of IP packets, each at its second, with Ethernet headers or none."""
+    out = pack("<IHHiIII", 0xA1B2C3D4, 2, 4, 0, 0, 65535, 1 if ethernet else 101)
     for at, raw in sorted(packets, key=lambda packet: packet[0]):
         seconds, microseconds = divmod(round(at * 1_000_000), 1_000_000)
-        out += pack("<IIII", T0 + seconds, microseconds, len(raw), len(raw)) + raw
+        frame = (bytes(12) + (b"\x08\x00" if raw[0] >> 4 == 4 else b"\x86\xdd") + raw) if ethernet else raw
+        out += pack("<IIII", T0 + seconds, microseconds, len(frame), len(frame)) + frame
     return out

@@ -18,11 +18,11 @@ RULES = f"""# <script>alert(1)</script> & "quotes"
 CLIENTS = 6
 
 
-def story() -> bytes:
+def story(*, ethernet: bool = False) -> bytes:
     """Six clients come, one each nine seconds; a last packet at 400 s lets the timers between run."""
     packets = [packet for number in range(1, CLIENTS + 1) for packet in visit(number)]
     packets.append((400.0, Packet.tcp("203.0.113.99:40000", WEB, "S")))
-    return timed(*((at, packet.raw) for at, packet in packets))
+    return timed(*((at, packet.raw) for at, packet in packets), ethernet=ethernet)
 
 
 def visit(number: int) -> list[tuple[float, Packet]]:

@@ -85,6 +85,12 @@ def test_the_data_are_json_for_the_script(files):
     assert all(0 <= number < len(data["events"]) for life in data["lives"] for step in life["steps"] for number in step["events"])
 
 
+def test_frames_make_the_same_page(files):
+    page = report(files)
+    (files / "capture.pcap").write_bytes(story(ethernet=True))
+    assert report(files) == page
+
+
 def test_a_pipe_makes_the_same_page(files):
     page = report(files).replace(str(files / "capture.pcap"), "-")
     assert report(files, "-", stdin=story()) == page
