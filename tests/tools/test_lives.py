@@ -166,7 +166,7 @@ def test_choosing_and_following_change_nothing(tmp_path):
 
 def test_states_are_counted_at_the_moments_of_the_timeline(tmp_path):
     result, lives, _ = read(tmp_path, story(), RULES)
-    assert len(lives.states) == len(result.timeline)
+    assert len(lives.moments) == len(result.timeline)
     data = report_data(result, lives)
     at = next(number for number, time in enumerate(data["times"]) if time >= 22)
     assert data["times"][at] < 27
@@ -174,6 +174,13 @@ def test_states_are_counted_at_the_moments_of_the_timeline(tmp_path):
         "template": 3, "TCP SYN_RECV": 3, "TCP TIME_WAIT": 2, "TCP ESTABLISHED": 1,
     }  # fmt: skip
     assert sum(counts[-1] for name, counts in data["states"].items() if name != "template") == sum(row.active + row.inactive for row in result.servers)
+
+
+def test_losses_are_counted_by_reason_as_time_goes_on(tmp_path):
+    result, lives, _ = read(tmp_path, story(), RULES)
+    losses = report_data(result, lives)["losses"]
+    assert {reason: counts[-1] for reason, counts in losses.items()} == {row.text: row.packets for row in result.outcomes if row.lost}
+    assert all(counts == sorted(counts) and counts[0] == 0 for counts in losses.values())
 
 
 @pytest.mark.parametrize("answers", ["nat", "none"])

@@ -8,6 +8,7 @@ What is kept is bounded, however long the capture is: `FIRST` and `UNLUCKY` conn
 
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, Final, NamedTuple, TypeAlias
 
@@ -15,13 +16,16 @@ from attrs import Factory, define, evolve, frozen
 
 from ipvs_model.conn import Conn
 from ipvs_model.events import ConnCreated, ConnHashed, ConnKey, ConnRemoved, Event, RefMoved, StateChanged, TimerArmed, TimerPostponed, TimerStopped
+from ipvs_model.flags import proto_name
 from ipvs_model.packet import Packet
+from ipvs_model.protocol import TemplateState
 from ipvs_model.timers import Clock
 from ipvs_model.tools.explain import WAIT, Explainer, Walk
 from ipvs_model.tools.pcap import Capture, CapturedPacket
 from ipvs_model.tools.replay import ANSWER, NANOSECONDS, Replay, quoted
-from ipvs_model.tools.result import Result
-from ipvs_model.tools.timeline import StateTimeline
+from ipvs_model.tools.result import NOT_LOST, Result
+from ipvs_model.tools.timeline import CountedTimeline
+from ipvs_model.transmit.action import REASONS
 
 FIRST: Final = 120  #: connections followed because they are the first ones of their service
 UNLUCKY: Final = 40  #: connections followed because they lost a packet
@@ -30,6 +34,7 @@ EXPLAINED: Final = 30  #: packets of a connection that are explained
 POINTS: Final = 300  #: of a line; when there are more, every second one is dropped
 STEPS: Final = 2 * EXPLAINED  #: explained packets and timers of a connection; a template has those of several clients
 STATES: Final = 200  #: changes of state that are kept of a connection
+KIND: Final = attrgetter("protocol", "state")
 
 #: a client's endpoint: family, protocol, ``addr << 16 | port``
 Talker: TypeAlias = tuple[int, int, int]
@@ -193,13 +198,21 @@ class Life:
 
 
 @frozen
+class Moment:
+    """Counts at one moment."""
+
+    states: dict[str, int]  #: entries in each state, as "TCP ESTABLISHED", and templates
+    lost: dict[str, int]  #: packets lost so far, by reason
+
+
+@frozen
 class Lives:
     """What a second reading found."""
 
     lives: tuple[Life, ...]
     connections: int  #: in the whole capture
     examples: dict[int, Walk]  #: by record: packets that are explained because they were the first of their fate
-    states: tuple[dict[str, int], ...]  #: entries in each state, at the moments of the replay's timeline
+    moments: tuple[Moment, ...]  #: at the samples of the replay's timeline
 
 
 class Follower(Explainer):
@@ -207,8 +220,8 @@ class Follower(Explainer):
 
     def __init__(self, rules: str, chosen: Collection[Talker], examples: Collection[int], **options: Any) -> None:
         super().__init__(rules, **options)
-        self.states = StateTimeline(self.ipvs.clock, [dest for _, dest in self.servers], self.ipvs.ns.conns)
-        self.timeline = self.states
+        self._moments = CountedTimeline(self.ipvs.clock, [dest for _, dest in self.servers], self._moment)
+        self.timeline = self._moments
         self.lives: list[Life] = []
         self.examples: dict[int, Walk] = {}
         self._chosen, self._wanted = chosen, examples
@@ -224,7 +237,18 @@ class Follower(Explainer):
             if captured.record > records:
                 break
             self.play_packet(captured)
-        return Lives(tuple(self.lives), connections, self.examples, (*self.states.states, self.states.states_now()))
+        return Lives(tuple(self.lives), connections, self.examples, (*self._moments.counts, self._moment()))
+
+    def _moment(self) -> Moment:
+        """Counts as they are; O(entries)."""
+        states: Counter[str] = Counter()
+        for (protocol, state), count in Counter(map(KIND, self.ipvs.ns.conns)).items():
+            states["template" if isinstance(state, TemplateState) else f"{proto_name(protocol)} {state.name}"] += count
+        lost: Counter[str] = Counter()
+        for (_, _, reason, went), (count, _) in self._fates.items():
+            if went != "on" and reason not in NOT_LOST:
+                lost[REASONS[reason]] += count
+        return Moment(dict(states), dict(lost))
 
     # --- one packet ---------------------------------------------------------------------------------------------------
     def play_packet(self, captured: CapturedPacket) -> None:

@@ -48,7 +48,8 @@ def report_data(result: Result, lives: Lives) -> dict[str, Any]:
         "duration": round(result.duration, DIGITS),
         "times": sample_times(result),
         "services": _services(result),
-        "states": _states(lives.states),
+        "states": _columns(moment.states for moment in lives.moments),
+        "losses": _columns(moment.lost for moment in lives.moments),
         "lives": followed,
         "examples": examples,
         "events": list(events),
@@ -80,7 +81,7 @@ def _services(result: Result) -> list[dict[str, Any]]:
     return [{"name": name, "servers": servers} for name, servers in services.items() if any(server["conns"][-1] for server in servers)]
 
 
-def _states(samples: Iterable[dict[str, int]]) -> dict[str, list[int]]:
+def _columns(samples: Iterable[dict[str, int]]) -> dict[str, list[int]]:
     taken = list(samples)
     return {name: [sample.get(name, 0) for sample in taken] for name in dict.fromkeys(name for sample in taken for name in sample)}
 

@@ -1,18 +1,14 @@
-"""Samples of servers and states at even steps of virtual time, thinned as the capture gets longer: what the pictures are drawn from."""
+"""Samples of every destination's counters at even steps of virtual time, thinned as the capture gets longer: what the pictures are drawn from."""
 
-from collections import Counter
-from collections.abc import Iterable, Sequence
-from operator import attrgetter
-from typing import Final, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Final, Generic, NamedTuple, TypeVar
 
-from ipvs_model.conn import Conn
 from ipvs_model.dest import Dest
-from ipvs_model.flags import proto_name
-from ipvs_model.protocol import TemplateState
 from ipvs_model.timers import Clock
 
 MAX_SAMPLES: Final = 240
-KIND: Final = attrgetter("protocol", "state")
+
+Count = TypeVar("Count")
 
 
 class Sample(NamedTuple):
@@ -69,25 +65,18 @@ class Timeline:
         return [number * self.step / self._clock.hz for number in range(len(self.samples))]
 
 
-class StateTimeline(Timeline):
-    """A timeline that counts the entries in each state too: each sample is O(entries)."""
+class CountedTimeline(Timeline, Generic[Count]):
+    """A timeline that keeps something else of each moment, too: what `count` returns."""
 
-    def __init__(self, clock: Clock, dests: Sequence[Dest], conns: Iterable[Conn]) -> None:
+    def __init__(self, clock: Clock, dests: Sequence[Dest], count: Callable[[], Count]) -> None:
         super().__init__(clock, dests)
-        self._conns = conns
-        self.states: list[dict[str, int]] = [self.states_now()]
-
-    def states_now(self) -> dict[str, int]:
-        """How many entries are in each state, "TCP ESTABLISHED", and how many are templates."""
-        counts: Counter[str] = Counter()
-        for (protocol, state), count in Counter(map(KIND, self._conns)).items():
-            counts["template" if isinstance(state, TemplateState) else f"{proto_name(protocol)} {state.name}"] += count
-        return dict(counts)
+        self.count = count
+        self.counts = [count()]
 
     def _take(self) -> None:
         super()._take()
-        self.states.append(self.states_now())
+        self.counts.append(self.count())
 
     def _thin(self) -> None:
         super()._thin()
-        self.states = self.states[::2]
+        self.counts = self.counts[::2]

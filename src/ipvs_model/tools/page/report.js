@@ -147,7 +147,10 @@ function drawCharts() {
   }
   const states = Object.entries(data.states).map(([name, values]) => ({ name, colour: stateColour(name), values }));
   if (states.length) chart("All entries by state", states, true);
-  else byId("charts").append(element("p", { class: "none" }, "No connection was made."));
+  // red and its neighbours come first
+  const losses = Object.entries(data.losses).map(([name, values], n) => ({ name, colour: colour(COLOURS - 1 - n), values }));
+  if (losses.length) chart("Packets lost so far, by reason", losses, true);
+  if (!states.length && !losses.length) byId("charts").append(element("p", { class: "none" }, "No connection was made."));
 }
 
 // --- the time line of connections --------------------------------------------------------------------------------------
