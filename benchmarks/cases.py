@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from benchmarks import churn, established, expiry, growth, memory, oracle, parsing, peers
+from benchmarks import churn, established, expiry, growth, memory, oracle, parsing, peers, replayed
 from benchmarks.measure import Case
 
 GROUPS = {
@@ -13,6 +13,7 @@ GROUPS = {
     "Peers": peers,
     "Parsing": parsing,
     "The naive twin": oracle,
+    "Replay": replayed,
     "Growth": growth,
 }
 CASES: dict[str, Case] = {case.id: case for group in GROUPS.values() for case in group.CASES}

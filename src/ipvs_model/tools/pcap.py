@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from struct import Struct, pack
 from types import TracebackType
-from typing import IO, Any, Final, NamedTuple, Self
+from typing import IO, Any, Final, NamedTuple, Self, TypeAlias
 
 import dpkt
 from attrs import define, field, frozen
@@ -75,12 +75,8 @@ class CapturedPacket(NamedTuple):
     repairs: tuple[str, ...]  #: header fields that offloading had left open and that were filled in
 
 
-class _Record(NamedTuple):
-    position: int
-    time: int
-    frame: bytes
-    wire_length: int
-    link_type: int
+#: a record as it stands in the file: position, time in nanoseconds, captured bytes, bytes on the wire, link type
+Frame: TypeAlias = tuple[int, int, bytes, int, int]
 
 
 class _Source:
@@ -107,6 +103,15 @@ class _Source:
     def fraction(self) -> float:
         """How much of the file has been read, 0 to 1; 0 when its size is not known."""
         return self._file.tell() / self._size if self._size else 0.0
+
+    def window(self) -> tuple[bytes, int]:
+        """What has been read ahead, and where in it the next byte stands."""
+        return self._buffer, self._at
+
+    def skip_to(self, at: int) -> None:
+        """Take everything in the window before `at`."""
+        self.position += at - self._at
+        self._at = at
 
     def take(self, count: int) -> bytes:
         """The next `count` bytes, fewer at the end."""
@@ -191,22 +196,31 @@ class Capture:
         return self._source.fraction
 
     def __iter__(self) -> Iterator[CapturedPacket]:
-        for position, time, frame, wire_length, link_type in self._walk:
-            number = self.records
-            if link_type not in LINK_TYPES:
-                self._pass_over(f"link type {link_type}", position)
-                continue
-            self.link_types.add(LINK_TYPES[link_type][0])
-            try:
-                data, missing, repairs = ip_packet(link_type, frame, wire_length)
-            except NotIP as other:
-                self._pass_over(str(other), position)
-            except Damaged as damage:
-                self._problem(position, str(damage))
-            else:
-                yield CapturedPacket(number, position, time, data, missing, repairs)
+        for frame in self.frames():
+            packet = self.packet(frame)
+            if packet is not None:
+                yield packet
+
+    def frames(self) -> Iterator[Frame]:
+        """The frames as they stand in the file; `records` is the number of the latest, and `packet` finds the IP packet in it."""
+        yield from self._walk
         if self._source.broken:
             self.problems.append(CaptureProblem(self.records + 1, self._source.position, f"the compressed file is damaged: {self._source.broken}"))
+
+    def packet(self, frame: Frame) -> CapturedPacket | None:
+        """The IP packet in the latest frame. If there is none, that is noted among `problems` or `passed_over`."""
+        position, time, data, wire_length, link_type = frame
+        if link_type not in LINK_TYPES:
+            self._pass_over(f"link type {link_type}", position)
+            return None
+        self.link_types.add(LINK_TYPES[link_type][0])
+        try:
+            return CapturedPacket(self.records, position, time, *ip_packet(link_type, data, wire_length))
+        except NotIP as other:
+            self._pass_over(str(other), position)
+        except Damaged as damage:
+            self._problem(position, str(damage))
+        return None
 
     def _pass_over(self, what: str, position: int) -> None:
         seen = self.passed_over.setdefault(what, PassedOver(0, self.records, position))
@@ -216,7 +230,7 @@ class Capture:
         self.problems.append(CaptureProblem(self.records, position, text))
 
     # --- containers ---------------------------------------------------------------------------------------------------
-    def _open(self) -> Iterator[_Record]:
+    def _open(self) -> Iterator[Frame]:
         magic = self._source.take(4)
         if magic in PCAP_MAGIC:
             return self._open_pcap(magic)
@@ -227,7 +241,7 @@ class Capture:
             raise CaptureError(f"{self.path}: the file is empty" + (f" ({self._source.broken})" if self._source.broken else ""))
         raise CaptureError(f"{self.path}: neither pcap nor pcapng (it begins with {magic.hex(' ')})")
 
-    def _open_pcap(self, magic: bytes) -> Iterator[_Record]:
+    def _open_pcap(self, magic: bytes) -> Iterator[Frame]:
         order, unit, header_length = PCAP_MAGIC[magic]
         rest = self._source.take(20)
         if len(rest) < 20:
@@ -243,10 +257,21 @@ class Capture:
             known = ", ".join(sorted({name for name, _ in LINK_TYPES.values()}))
             raise CaptureError(f"{self.path}: link type {link_type} is not supported (supported: {known})")
 
-    def _pcap(self, order: str, unit: int, header_length: int, link_type: int, limit: int) -> Iterator[_Record]:
+    def _pcap(self, order: str, unit: int, header_length: int, link_type: int, limit: int) -> Iterator[Frame]:
         source, unpack = self._source, Struct(order + "IIII").unpack_from
         while True:
-            position = source.position
+            buffer, at = source.window()
+            before = source.position - at  # position of the window's first byte
+            while (body := at + header_length) <= len(buffer):  # whole records that have been read ahead
+                seconds, fraction, captured, wire_length = unpack(buffer, at)
+                end = body + captured
+                if end > len(buffer) or captured > limit:
+                    break
+                self.records += 1
+                yield before + at, seconds * 1_000_000_000 + fraction * unit, buffer[body:end], max(wire_length, captured), link_type
+                at = end
+            source.skip_to(at)
+            position = source.position  # the record across the end of the window
             header = source.take(header_length)
             if len(header) < header_length:
                 if header:
@@ -262,9 +287,9 @@ class Capture:
             if len(frame) < captured:
                 self._problem(position, f"the file ends in the middle of it ({len(frame)} of {captured} bytes)")
                 return
-            yield _Record(position, seconds * 1_000_000_000 + fraction * unit, frame, max(wire_length, captured), link_type)
+            yield position, seconds * 1_000_000_000 + fraction * unit, frame, max(wire_length, captured), link_type
 
-    def _pcapng(self) -> Iterator[_Record]:
+    def _pcapng(self) -> Iterator[Frame]:
         source, order, time = self._source, "<", 0
         interfaces: list[tuple[int, Callable[[int], int], int]] = []
         head = pack("<I", PCAPNG_SECTION)  # the magic was taken to recognise the file
@@ -297,7 +322,7 @@ class Capture:
                 self.records += 1
                 record = self._packet_block(kind, block, order, interfaces, position, time)
                 if record is not None:
-                    time = record.time
+                    time = record[1]
                     yield record
 
     def _cut_block(self, position: int, have: int, length: int) -> None:
@@ -306,7 +331,7 @@ class Capture:
 
     def _packet_block(
         self, kind: int, block: bytes, order: str, interfaces: list[tuple[int, Callable[[int], int], int]], position: int, time: int
-    ) -> _Record | None:
+    ) -> Frame | None:
         if kind == PCAPNG_SIMPLE:  # no time of its own: it was captured after the one before
             wire_length: int = Struct(order + "I").unpack_from(block, 8)[0]
             number, start, stamp = 0, 12, None
@@ -325,7 +350,7 @@ class Capture:
             return None
         link_type, nanoseconds, _ = interfaces[number]
         when = time if stamp is None else nanoseconds(stamp)
-        return _Record(position, when, block[start : start + captured], max(wire_length, captured), link_type)
+        return position, when, block[start : start + captured], max(wire_length, captured), link_type
 
 
 def _interface(block: bytes, order: str) -> tuple[int, Callable[[int], int], int]:

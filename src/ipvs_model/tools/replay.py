@@ -46,6 +46,7 @@ from ipvs_model.tools.link import complete_checksum, is_partial_checksum
 from ipvs_model.tools.pcap import Capture, CapturedPacket
 from ipvs_model.tools.result import NOT_LOST, LeftOut, OutcomeRow, Result, ServerRow
 from ipvs_model.tools.timeline import Timeline
+from ipvs_model.transmit import routes_changed
 from ipvs_model.transmit.action import REASONS, Action
 
 PROTOCOLS: Final = {"tcp": IPPROTO_TCP, "udp": IPPROTO_UDP, "sctp": IPPROTO_SCTP}
@@ -104,8 +105,10 @@ class DirectorRouting:
     """The director's network: virtual addresses are its own, everything else is one hop away.
 
     `mtu` is that of every route. A packet that is larger is an aggregate that a network card made (GRO) or is going to cut (GSO); its pieces fit, so
-    `lift_mtu` is set while it passes.
+    `lift_mtu` is set while it passes. Otherwise routes never change, and whoever sets `lift_mtu` drops what was cached meanwhile.
     """
+
+    static: Final = True
 
     def __init__(self, mtu: int) -> None:
         self._host = DefaultRouting()
@@ -185,6 +188,7 @@ class Replay:
         self.timeline = Timeline(self.ipvs.clock, [dest for _, dest in self.servers])
         self.first_time: int | None = None
         self.last_time = 0
+        self.next_tick = 0  #: time of the capture at which the next jiffy begins
         self.client_packets = self.answers_fed = self.emitted = 0
         self._pieces = Reassembler(30 * self.ipvs.clock.hz)
         self._fates: dict[tuple[str, str, str, str], list[int]] = {}
@@ -222,7 +226,9 @@ class Replay:
         else:
             self.last_time = time
             hz = self.ipvs.clock.hz
-            self.timeline.advance_to(self.timeline.start + (time - self.first_time) * hz // NANOSECONDS)
+            passed = (time - self.first_time) * hz // NANOSECONDS
+            self.timeline.advance_to(self.timeline.start + passed)
+            self.next_tick = self.first_time + -(-(passed + 1) * NANOSECONDS // hz)
 
     def _complete(self, captured: CapturedPacket) -> Packet:
         """The packet as it would have arrived: whole checksums, whole lengths."""
@@ -241,9 +247,16 @@ class Replay:
     def _receive(self, what: str, packet: Packet, captured: CapturedPacket) -> list[Packet]:
         cp = self._entry(packet.af, packet.proto, packet.src, packet.dst) if what == CLIENT else None
         self.routing.lift_mtu = packet.length > self.routing.mtu and not packet.frag and not packet.frag_max_size
-        self._notes["aggregate"] += self.routing.lift_mtu
         action, left = self._process(packet, Hook.LOCAL_IN if what == CLIENT else Hook.FORWARD)
-        self.routing.lift_mtu = False
+        if self.routing.lift_mtu:
+            self._notes["aggregate"] += 1
+            self.routing.lift_mtu = False
+            for _, dest in self.servers:
+                routes_changed(dest)
+        return self.account(what, packet, action, left, cp, captured.record)
+
+    def account(self, what: str, packet: Packet, action: Action, left: Packet | None, cp: Conn | None, record: int) -> list[Packet]:
+        """Count what became of a packet; what leaves the director. `left`: what the hook let through, `cp`: the packet's connection, if there was one."""
         if action.verdict is Verdict.DROP or left is None:
             went, out = "nowhere", []
         elif action.verdict is Verdict.STOLEN:
@@ -252,8 +265,7 @@ class Replay:
             went, out = "director", []
         else:  # the host forwards what FORWARD accepts
             went, out = "on", [dec_ttl(left)]
-        fate = self._fates.setdefault((what, action.verdict.name, action.reason, went), [0, captured.record])
-        fate[0] += 1
+        self.fate(what, action, went, record)[0] += 1
         if went != "on" and action.reason not in NOT_LOST:
             self._lose(cp or self._entry(packet.af, packet.proto, packet.src, packet.dst))
         out += [sent.packet for sent in self.ipvs.ns.outbox]
@@ -262,6 +274,10 @@ class Replay:
         out = [piece for whole in out for piece in (fragment(whole, self.routing.mtu) if whole.frag_max_size else [whole])]
         self.emitted += len(out)
         return out
+
+    def fate(self, what: str, action: Action, went: str, record: int) -> list[int]:
+        """The counter of packets that met this fate, and the record of the first of them."""
+        return self._fates.setdefault((what, action.verdict.name, action.reason, went), [0, record])
 
     def _lose(self, cp: Conn | None) -> None:
         """A packet did not get through; its connection, if it has one."""

@@ -79,6 +79,7 @@ class Result:
     notes: tuple[str, ...]  #: what was assumed or repaired
     step: float  #: seconds between the samples of the timeline
     timeline: tuple[tuple[Sample, ...], ...]  #: one sample for each server, in the order of `servers`
+    interrupted: bool = False  #: the capture was not read to its end; the first of the notes says how far
 
     @property
     def lost(self) -> int:

@@ -2,11 +2,13 @@
 
 import json
 import shutil
+import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from tempfile import NamedTemporaryFile
+from types import FrameType
 from typing import Any
 
 import click
@@ -17,12 +19,14 @@ from rich.table import Table
 
 from ipvs_model.errors import IPVSError
 from ipvs_model.tools.lives import Chooser, follow
-from ipvs_model.tools.pcap import Capture, CaptureError, CaptureWriter
+from ipvs_model.tools.pcap import Capture, CaptureError, CaptureWriter, Frame
+from ipvs_model.tools.quick_lane import quick_lane
 from ipvs_model.tools.replay import ANSWERS, Mark, Replay, RulesError
 from ipvs_model.tools.report import WENT, html_report, summary
 from ipvs_model.tools.result import Result
 
 INCOMPLETE = 3
+INTERRUPTED = 130  #: as shells report a command that Ctrl-C ended
 SHOWN_PROBLEMS = 20
 
 
@@ -71,7 +75,8 @@ def command(
 ) -> None:
     """Play CAPTURE (pcap or pcapng, gzip or not; - reads a pipe), taken in front of a virtual address, through IPVS with the given rules.
 
-    Exit status: 0 all was read; 3 the capture could be read only in part (what and where is printed); 2 wrong usage, or a file that cannot be read.
+    Exit status: 0 all was read; 3 the capture could be read only in part (what and where is printed); 2 wrong usage, or a file that cannot be read;
+    130 Ctrl-C ended it: tables, --json, --report and --write then hold what was read up to there, and say so.
     """
     options: dict[str, Any] = {"sysctls": sysctls, "scheduler": scheduler, "marks": marks, "answers": answers, "mtu": mtu}
     try:
@@ -83,7 +88,8 @@ def command(
     try:
         with ExitStack() as stack:
             source = stack.enter_context(standard_input()) if report is not None and capture == "-" else capture
-            result = evolve(play(source, replay, write), capture=capture)
+            with counting_ctrl_c() as interrupts:
+                result = evolve(play(source, replay, write, interrupts), capture=capture)
             if report is not None and isinstance(replay, Chooser):
                 report.write_text(html_report(result, follow(source, replay, result, **options)), encoding="utf-8")
     except (CaptureError, OSError) as wrong:
@@ -97,6 +103,10 @@ def command(
     if result.problems:
         name = "standard input" if capture == "-" else capture
         click.echo(f"{name}: {len(result.problems)} of {result.records} records could not be read or understood; the rest was replayed", err=True)
+    if result.interrupted:
+        click.echo(result.notes[0], err=True)
+        sys.exit(INTERRUPTED)
+    if result.problems:
         sys.exit(INCOMPLETE)
 
 
@@ -109,21 +119,51 @@ def standard_input() -> Iterator[str]:
         yield copy.name
 
 
-def play(path: str, replay: Replay, write: Path | None = None) -> Result:
-    """Feed a whole capture, with a progress bar when somebody watches."""
+@contextmanager
+def counting_ctrl_c() -> Iterator[list[int]]:
+    """A list that Ctrl-C adds to, so that the packet that is on its way can be finished; pressed again, it raises KeyboardInterrupt as ever."""
+    pressed: list[int] = []
+    before = signal.getsignal(signal.SIGINT)
+
+    def press(number: int, _frame: FrameType | None) -> None:
+        pressed.append(number)
+        signal.signal(signal.SIGINT, before)
+
+    signal.signal(signal.SIGINT, press)
+    try:
+        yield pressed
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def play(path: str, replay: Replay, write: Path | None = None, interrupts: Sequence[int] = ()) -> Result:
+    """Feed a whole capture, or until there is something in `interrupts`, with a progress bar when somebody watches."""
     with ExitStack() as stack:
         capture = stack.enter_context(Capture(path))
         writer = stack.enter_context(CaptureWriter(write)) if write is not None else None
         columns = (TextColumn("replaying"), BarColumn(), TextColumn("{task.fields[packets]} packets"), TimeRemainingColumn())
         progress = stack.enter_context(Progress(*columns, console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()))
         task = progress.add_task("", total=1.0, packets=0)
-        for captured in capture:
-            for packet in replay.feed(captured):
-                if writer is not None:  # an ICMP error of the director is whole, whatever was cut off the packet that it answers
-                    writer.write(captured.time, packet.raw, captured.missing if packet.length >= len(captured.data) else 0)
-            if not captured.record & 1023:
-                progress.update(task, completed=capture.fraction, packets=captured.record)
-        return replay.result(capture)
+        take = quick_lane(replay, capture.link_types) if writer is None else _declined  # the quick lane makes no packets that could be written
+        for frame in capture.frames():
+            record = capture.records
+            if not take(frame, record) and (captured := capture.packet(frame)) is not None:
+                for packet in replay.feed(captured):
+                    if writer is not None:  # an ICMP error of the director is whole, whatever was cut off the packet that it answers
+                        writer.write(captured.time, packet.raw, captured.missing if packet.length >= len(captured.data) else 0)
+            if not record & 1023:
+                progress.update(task, completed=capture.fraction, packets=record)
+            if interrupts:
+                break
+        result = replay.result(capture)
+        if not interrupts:
+            return result
+        note = f"Interrupted after record {result.records}: everything here is about the capture up to that record."
+        return evolve(result, interrupted=True, notes=(note, *result.notes))
+
+
+def _declined(frame: Frame, record: int) -> bool:
+    return False
 
 
 def show(result: Result) -> None:
