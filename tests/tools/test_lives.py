@@ -81,6 +81,7 @@ def test_a_template_lives_on_while_its_connections_do(tmp_path):
 
 def test_a_one_packet_entry_is_born_and_gone_at_once(tmp_path):
     life = of(read(tmp_path, story(), RULES)[1], "203.0.113.4:50000")
+    assert life.service == "UDP 192.0.2.2:53"
     assert life.began == life.ended == 29.0 and life.states == [(29.0, "UDP")] and life.packets == 1
 
 

@@ -69,6 +69,21 @@ def record(number: int) -> bytes:
     return timed((float(number), Packet.tcp(f"203.0.113.7:{10000 + number}", WEB, "S").raw))[24:]
 
 
+def test_of_many_servers_and_services_the_busiest_are_drawn(files):
+    servers = "".join(f"-a -t {WEB} -r 10.1.0.{number}:80 -m\n" for number in range(1, 31))
+    others = "".join(f"-A -t 192.0.2.{number}:80 -s rr\n-a -t 192.0.2.{number}:80 -r 10.2.0.1:80 -m\n" for number in range(10, 30))
+    (files / "rules").write_text(f"-A -t {WEB} -s rr\n{servers}{others}")
+    to_others = [(100.0 + number, Packet.tcp("203.0.113.8:999", f"192.0.2.{number}:80", "S").raw) for number in range(10, 30)]
+    (files / "capture.pcap").write_bytes(timed(*((number / 9, Packet.tcp(f"203.0.113.7:{9000 + number}", WEB, "S").raw) for number in range(34)), *to_others))
+    page = report(files)
+    services = data_of(page)["services"]
+    assert len(services) == 12 and services[0]["name"] == f"TCP {WEB}"
+    lines = services[0]["lines"]
+    assert [line["colour"] for line in lines] == list(range(10)) and lines[-1]["name"] == "21 others"
+    assert sorted(line["given"][-1] for line in lines) == [1, 1, 1, 1, 1, 2, 2, 2, 2, 21]
+    assert len(cells(page, "10.1.0.30:80")) == 31 and page.count("background:var(--c9)") == 21
+
+
 def test_what_files_say_stays_text(files):
     name = "$summary</script><script>alert(2)<!--.pcap".replace("/", "\N{DIVISION SLASH}")
     (files / name).write_bytes(story())
@@ -80,7 +95,7 @@ def test_what_files_say_stays_text(files):
 
 def test_the_data_are_json_for_the_script(files):
     data = data_of(report(files))
-    assert len(data["times"]) == len(data["services"][0]["servers"][0]["conns"])
+    assert len(data["times"]) == len(data["services"][0]["lines"][0]["given"])
     assert {life["client"] for life in data["lives"]} >= {"203.0.113.1:40001", "203.0.113.1:0", "[2001:db8:9::1]:4000"}
     assert all(0 <= number < len(data["events"]) for life in data["lives"] for step in life["steps"] for number in step["events"])
 

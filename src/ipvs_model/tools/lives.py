@@ -15,7 +15,19 @@ from typing import Any, Final, NamedTuple, TypeAlias
 from attrs import Factory, define, evolve, frozen
 
 from ipvs_model.conn import Conn
-from ipvs_model.events import ConnCreated, ConnHashed, ConnKey, ConnRemoved, Event, RefMoved, StateChanged, TimerArmed, TimerPostponed, TimerStopped
+from ipvs_model.events import (
+    ConnCreated,
+    ConnHashed,
+    ConnKey,
+    ConnRemoved,
+    Event,
+    RefMoved,
+    ServiceLookup,
+    StateChanged,
+    TimerArmed,
+    TimerPostponed,
+    TimerStopped,
+)
 from ipvs_model.flags import proto_name
 from ipvs_model.packet import Packet
 from ipvs_model.protocol import TemplateState
@@ -137,8 +149,8 @@ class Life:
 
     key: ConnKey
     began: float
-    server: str = ""
-    service: str = ""
+    server: str
+    service: str  #: "": a helper made the entry
     is_template: bool = False
     ended: float | None = None
     states: list[tuple[float, str]] = Factory(list)
@@ -285,29 +297,27 @@ class Follower(Explainer):
     def _take_in(self, captured: CapturedPacket, walk: Walk | None, events: Iterable[Event]) -> None:
         at, hz = self._seconds(), self.ipvs.clock.hz
         touched: dict[ConnKey, Life] = {}
+        service = ""
         for event in events:
             key = _subject(event)
-            if isinstance(event, ConnCreated) and len(self.lives) < LIVES:
-                self._begin_life(event, at)
-            if key is not None and (life := self._open.get(key)) is not None:
-                touched[key] = life
+            if isinstance(event, ServiceLookup) and event.found is not None:
+                service = str(event.found)
+            elif isinstance(event, ConnCreated) and len(self.lives) < LIVES:
+                life = self._open[event.conn] = Life(event.conn, at, str(event.dest or ""), service)
+                self.lives.append(life)
+            if key in self._open:
+                life = touched[key] = self._open[key]
                 life.hear(event, at, hz)
         for key, life in touched.items():
             life.packet(captured.record, at, self._was_lost, walk)
             self._look_at(key, life, at)
 
-    def _begin_life(self, event: ConnCreated, at: float) -> None:
-        life = self._open[event.conn] = Life(event.conn, at, server=str(event.dest or ""))
-        self.lives.append(life)
-
     def _look_at(self, key: ConnKey, life: Life, at: float) -> None:
-        """Add what events do not say, and forget an entry that is gone."""
+        """Add what events do not say, and let go of an entry that is gone."""
         cp = self._find(key)
         if cp is not None:
             life.is_template = cp.is_template
             life.enter(at, cp.state_name)
-            if not life.service and cp.dest is not None and cp.dest.svc is not None:
-                life.service = str(cp.dest.svc.key())
         if life.ended is not None:
             del self._open[key]
 

@@ -13,12 +13,10 @@ from typing import Final
 from ipvs_model.addresses import format_endpoint
 from ipvs_model.flags import KERNEL_VERSION
 from ipvs_model.tools.lives import FIRST, Life, Lives
-from ipvs_model.tools.report_data import as_script, report_data
+from ipvs_model.tools.report_data import as_script, by_service, colours, report_data
 from ipvs_model.tools.result import OutcomeRow, Result, ServerRow
 
 WENT: Final = {"on": "on", "director": "to the director itself", "nowhere": "nowhere"}
-#: numbers of the page's ten colours; report.js gives a server the same one
-COLOURS: Final = 10
 SERVER_HEADS: Final = "Server,Method,Weight,Connections,Share,Packets in,Packets out,Bytes in,Bytes out,Lost,Active,Inactive"
 LIFE_HEADS: Final = "Client,Service,Server,State at the end,Began,Lasted,Packets,Lost"
 
@@ -35,7 +33,8 @@ def html_report(result: Result, lives: Lives) -> str:
         kernel=KERNEL_VERSION,
         tiles=_tiles(result, lives),
         notes=_list(result.notes, "notes"),
-        servers="".join(_service(name, rows) for name, rows in _by_service(result.servers).items()) or "<p>The rules have no server.</p>",
+        servers="".join(_service(name, [result.servers[place] for place in places]) for name, places in by_service(result).items())
+        or "<p>The rules have no server.</p>",
         followed=escape(_followed(result, lives)),
         connections=_lives(lives.lives),
         fates=_fates(result.outcomes, lives),
@@ -80,13 +79,6 @@ def _followed(result: Result, lives: Lives) -> str:
 
 
 # --- servers ------------------------------------------------------------------------------------------------------------
-def _by_service(rows: Iterable[ServerRow]) -> dict[str, list[ServerRow]]:
-    services: dict[str, list[ServerRow]] = {}
-    for row in rows:
-        services.setdefault(row.service, []).append(row)
-    return services
-
-
 def _service(name: str, rows: Sequence[ServerRow]) -> str:
     cells = [
         (
@@ -103,9 +95,9 @@ def _shares(rows: Sequence[ServerRow]) -> str:
     """Bars of what each server got; a mark stands where its weight would have it."""
     weights = sum(row.weight for row in rows)
     bars = []
-    for number, row in enumerate(rows):
+    for row, colour in zip(rows, colours(rows), strict=True):
         mark = f'<b style="left:{row.weight / weights:.2%}" title="share of the weight: {row.weight / weights:.1%}"></b>' if weights else ""
-        bar = f'<i style="width:{row.share:.2%};background:var(--c{number % COLOURS})"></i>{mark}'
+        bar = f'<i style="width:{row.share:.2%};background:var(--c{colour})"></i>{mark}'
         bars.append(f'<span>{escape(row.server)}</span><span class="bar">{bar}</span><span class="much">{row.share:.1%}</span>')
     return f'<div class="shares">{"".join(bars)}</div><p class="sub">Share of the connections; the mark is the share of the weight.</p>'
 

@@ -1,17 +1,19 @@
 """What the script of the report draws, as plain data. Every text and every event stands once and is meant by its number: walks repeat themselves."""
 
 import json
-from collections.abc import Hashable, Iterable
+from collections.abc import Hashable, Iterable, Sequence
 from typing import Any, Final
 
 from attrs import Factory, define
 
 from ipvs_model.addresses import format_endpoint
 from ipvs_model.tools.lives import Life, Line, Lives, Step
-from ipvs_model.tools.result import Result
+from ipvs_model.tools.result import Result, ServerRow
 from ipvs_model.tools.walk import as_json
 
 DIGITS: Final = 6  #: of a second
+COLOURS: Final = 10  #: that the page has
+DRAWN: Final = 12  #: services whose servers are drawn over time
 #: these would end the script element that the data stand in, or mean a new line to JavaScript
 UNSAFE: Final = {character: f"\\u{ord(character):04x}" for character in "<>&\u2028\u2029"}
 
@@ -73,12 +75,47 @@ def sample_times(result: Result) -> list[float]:
     return [*even, max([round(result.duration, DIGITS), *even[-1:]])]
 
 
+def colours(rows: Sequence[ServerRow]) -> list[int]:
+    """The number of each server's colour: of many, the busiest have their own, and the others share the last."""
+    if len(rows) <= COLOURS:
+        return list(range(len(rows)))
+    busiest = sorted(range(len(rows)), key=lambda place: -rows[place].connections)[: COLOURS - 1]
+    own = {place: colour for colour, place in enumerate(sorted(busiest))}
+    return [own.get(place, COLOURS - 1) for place in range(len(rows))]
+
+
+def by_service(result: Result) -> dict[str, list[int]]:
+    """Places of each service's servers in the result."""
+    services: dict[str, list[int]] = {}
+    for place, row in enumerate(result.servers):
+        services.setdefault(row.service, []).append(place)
+    return services
+
+
 def _services(result: Result) -> list[dict[str, Any]]:
-    services: dict[str, list[dict[str, Any]]] = {}
-    for row, samples in zip(result.servers, zip(*result.timeline, strict=True), strict=True):
-        lines = {name: [getattr(sample, name) for sample in samples] for name in ("conns", "active", "inactive")}
-        services.setdefault(row.service, []).append({"name": row.server, "weight": row.weight, **lines})
-    return [{"name": name, "servers": servers} for name, servers in services.items() if any(server["conns"][-1] for server in servers)]
+    """Lines of the busiest services, one for each colour."""
+    services = by_service(result)
+    given = {name: sum(result.servers[place].connections for place in places) for name, places in services.items()}
+    drawn = sorted((name for name in services if given[name]), key=lambda name: -given[name])[:DRAWN]
+    return [{"name": name, "lines": _lines(result, services[name])} for name in services if name in drawn]
+
+
+def _lines(result: Result, places: Sequence[int]) -> list[dict[str, Any]]:
+    rows = [result.servers[place] for place in places]
+    together: dict[int, list[int]] = {}
+    for place, colour in zip(places, colours(rows), strict=True):
+        together.setdefault(colour, []).append(place)
+    lines = []
+    for colour, summed in sorted(together.items()):
+        first = result.servers[summed[0]]
+        samples = [[moment[place] for place in summed] for moment in result.timeline]
+        lines.append({
+            "name": f"{first.server} (weight {first.weight})" if len(summed) == 1 else f"{len(summed)} others",
+            "colour": colour,
+            "given": [sum(sample.conns for sample in moment) for moment in samples],
+            "held": [sum(sample.active + sample.inactive for sample in moment) for moment in samples],
+        })  # fmt: skip
+    return lines
 
 
 def _columns(samples: Iterable[dict[str, int]]) -> dict[str, list[int]]:

@@ -3,7 +3,6 @@
 
 const data = JSON.parse(document.getElementById("data").textContent);
 const LAST = Math.max(data.duration, 1e-6); // end of the capture, in seconds
-const SHOWN_SERVERS = 9; // of a service; the others are summed up
 const COLOURS = 10;
 // states that most readers meet keep their colour from page to page; numbers are those of the --c colours
 const STATE_COLOURS = {
@@ -130,20 +129,11 @@ function stairs(values, x, y) {
   return points;
 }
 
-function serverSeries(servers, pick) {
-  const series = servers.map((server, n) => ({ name: `${server.name} (weight ${server.weight})`, colour: colour(n), values: pick(server) }));
-  if (series.length <= SHOWN_SERVERS + 1) return series;
-  const busy = series.toSorted((a, b) => b.values.at(-1) - a.values.at(-1));
-  const rest = busy.slice(SHOWN_SERVERS);
-  const summed = data.times.map((_, at) => rest.reduce((sum, one) => sum + one.values[at], 0));
-  return [...busy.slice(0, SHOWN_SERVERS).map((one, n) => ({ ...one, colour: colour(n) })), { name: `${rest.length} others`, colour: colour(SHOWN_SERVERS), values: summed }];
-}
-
 function drawCharts() {
-  for (const { name, servers } of data.services) {
-    chart(`${name}: connections given to each server so far`, serverSeries(servers, (server) => server.conns), false);
-    const held = serverSeries(servers, (server) => server.active.map((count, at) => count + server.inactive[at]));
-    if (held.some((one) => one.values.some(Boolean))) chart(`${name}: connections that each server holds`, held, true);
+  for (const { name, lines } of data.services) {
+    const series = (what) => lines.map((line) => ({ name: line.name, colour: colour(line.colour), values: line[what] }));
+    chart(`${name}: connections given to each server so far`, series("given"), false);
+    if (lines.some((line) => line.held.some(Boolean))) chart(`${name}: connections that each server holds`, series("held"), true);
   }
   const states = Object.entries(data.states).map(([name, values]) => ({ name, colour: stateColour(name), values }));
   if (states.length) chart("All entries by state", states, true);
@@ -347,7 +337,7 @@ function choose(number, scroll) {
   const life = lives[number];
   document.querySelectorAll("[data-life]").forEach((one) => one.classList.toggle("chosen", Number(one.dataset.life) === number));
   const facts = [
-    `${life.service || "no service"}, sent to ${life.server || "nobody"}.`,
+    `${life.service || "Made by a helper"}, sent to ${life.server || "nobody"}.`,
     `It began at ${seconds(life.began)}` + (life.ended === null ? ` and was ${stateNow(life)} at the end of the capture, its timer to fire at ${seconds(latest(life))}.` : ` and was removed at ${seconds(life.ended)}.`),
     `${life.packets} packets${life.lost ? `, ${life.lost} lost` : ""}.`,
   ];
