@@ -28,7 +28,7 @@ def read(tmp_path, capture: bytes, rules: str, **options) -> tuple[Result, Lives
         for captured in packets:
             chooser.feed(captured)
         result = chooser.result(packets)
-    return result, follow(path, chooser, result, **options), chooser
+    return result, follow(path, chooser, result, lambda fraction, records: None, **options), chooser
 
 
 def of(lives: Lives, client: str):

@@ -7,7 +7,7 @@ What is kept is bounded, however long the capture is: `FIRST` and `UNLUCKY` conn
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from operator import attrgetter
 from pathlib import Path
 from typing import Any, Final, NamedTuple, TypeAlias
@@ -50,6 +50,7 @@ KIND: Final = attrgetter("protocol", "state")
 
 #: a client's endpoint: family, protocol, ``addr << 16 | port``
 Talker: TypeAlias = tuple[int, int, int]
+Progressed: TypeAlias = Callable[[float, int], object]
 
 
 class Chooser(Replay):
@@ -243,12 +244,14 @@ class Follower(Explainer):
         self._was_lost = False
         self._passed = -1  #: jiffies since the first packet, as far as was listened
 
-    def read(self, capture: Capture, records: int, connections: int) -> Lives:
-        """Play the first `records` records of a capture."""
+    def read(self, capture: Capture, records: int, connections: int, tell: Progressed) -> Lives:
+        """Play the first `records` records of a capture, in which there were so many connections."""
         for captured in capture:
             if captured.record > records:
                 break
             self.play_packet(captured)
+            if not captured.record & 1023:
+                tell(capture.fraction, captured.record)
         return Lives(tuple(self.lives), connections, self.examples, (*self._moments.counts, self._moment()))
 
     def _moment(self) -> Moment:
@@ -382,8 +385,11 @@ def _subject(event: Event) -> ConnKey | None:
     return key if isinstance(key, ConnKey) else None
 
 
-def follow(path: str | Path, chooser: Chooser, result: Result, **options: Any) -> Lives:
-    """Read a capture again, as far as it was read before, with the options that the chooser had; the first packet of each fate is an example."""
+def follow(path: str | Path, chooser: Chooser, result: Result, tell: Progressed, **options: Any) -> Lives:
+    """Read a capture again, as far as it was read before, with the options that the chooser had; the first packet of each fate is an example.
+
+    `tell` is called now and then with the part of the file that has been read, 0 to 1, and the number of records.
+    """
     examples = {row.first_record for row in result.outcomes}
     with Capture(path) as capture:
-        return Follower(chooser.rules, chooser.chosen, examples, **options).read(capture, result.records, chooser.connections)
+        return Follower(chooser.rules, chooser.chosen, examples, **options).read(capture, result.records, chooser.connections, tell)

@@ -18,7 +18,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from ipvs_model.errors import IPVSError
-from ipvs_model.tools.lives import Chooser, follow
+from ipvs_model.tools.lives import Chooser, Progressed, follow
 from ipvs_model.tools.pcap import Capture, CaptureError, CaptureWriter, Frame
 from ipvs_model.tools.quick_lane import quick_lane
 from ipvs_model.tools.replay import ANSWERS, Mark, Replay, RulesError
@@ -91,7 +91,9 @@ def command(
             with counting_ctrl_c() as interrupts:
                 result = evolve(play(source, replay, write, interrupts), capture=capture)
             if report is not None and isinstance(replay, Chooser):
-                report.write_text(html_report(result, follow(source, replay, result, **options)), encoding="utf-8")
+                with progress("following") as tell:
+                    lives = follow(source, replay, result, tell, **options)
+                report.write_text(html_report(result, lives), encoding="utf-8")
     except (CaptureError, OSError) as wrong:
         raise Refusal(str(wrong)) from wrong
     if as_json:
@@ -136,14 +138,21 @@ def counting_ctrl_c() -> Iterator[list[int]]:
         signal.signal(signal.SIGINT, before)
 
 
+@contextmanager
+def progress(doing: str) -> Iterator[Progressed]:
+    """A bar, when somebody watches."""
+    columns = (TextColumn(doing), BarColumn(), TextColumn("{task.fields[packets]} packets"), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as bar:
+        task = bar.add_task("", total=1.0, packets=0)
+        yield lambda fraction, packets: bar.update(task, completed=fraction, packets=packets)
+
+
 def play(path: str, replay: Replay, write: Path | None = None, interrupts: Sequence[int] = ()) -> Result:
     """Feed a whole capture, or until there is something in `interrupts`, with a progress bar when somebody watches."""
     with ExitStack() as stack:
         capture = stack.enter_context(Capture(path))
         writer = stack.enter_context(CaptureWriter(write)) if write is not None else None
-        columns = (TextColumn("replaying"), BarColumn(), TextColumn("{task.fields[packets]} packets"), TimeRemainingColumn())
-        progress = stack.enter_context(Progress(*columns, console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()))
-        task = progress.add_task("", total=1.0, packets=0)
+        tell = stack.enter_context(progress("replaying"))
         take = quick_lane(replay, capture.link_types) if writer is None else _declined  # the quick lane makes no packets that could be written
         for frame in capture.frames():
             record = capture.records
@@ -152,7 +161,7 @@ def play(path: str, replay: Replay, write: Path | None = None, interrupts: Seque
                     if writer is not None:  # an ICMP error of the director is whole, whatever was cut off the packet that it answers
                         writer.write(captured.time, packet.raw, captured.missing if packet.length >= len(captured.data) else 0)
             if not record & 1023:
-                progress.update(task, completed=capture.fraction, packets=record)
+                tell(capture.fraction, record)
             if interrupts:
                 break
         result = replay.result(capture)
