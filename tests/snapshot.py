@@ -20,7 +20,7 @@ SKIPPED = {
     "IPVS": {"env", "fast", "_watchers"},
     "Netns": {"env", "emit", "log_lines", "outbox", "served"},
     "State": {"stamp", "expires", "bucket", "rows", "quick"},
-    "Dest": {"route", "xmits"},
+    "Dest": {"route", "usual", "xmits"},
     "TemplateState": {"stamp", "expires", "bucket", "rows", "quick"},
     "Conn": {"xmit", "bucket", "prev", "next"},
     "FunctionTimer": {"bucket", "prev", "next", "callback"},

@@ -44,7 +44,7 @@ from ipvs_model.flags import (
 from ipvs_model.netns import Netns
 from ipvs_model.protocol import TEMPLATE_NONE, State
 from ipvs_model.service import find_dest
-from ipvs_model.timers import Timer
+from ipvs_model.timers import UNLINKED, Timer
 
 FIELDS: Final = (
     Field("c_list", "ConnTable", "hlist node", "derived", "one dict by client endpoint; hnext chains entries of the same one"),
@@ -93,6 +93,9 @@ POSTPONE_TIMEOUT: Final = 60  #: seconds after an expiry that had to wait
 #: entries with one of these are never for the fast path
 UNUSUAL: Final = IP_VS_CONN_F_NO_CPORT | IP_VS_CONN_F_TEMPLATE | IP_VS_CONN_F_ONE_PACKET
 INVALID_PORT: Final = 0xFFFF  #: ports of an invalidated template
+#: what is left of 127.0.0.0/8 and ::1 when the low 40 bits of an endpoint are shifted out; 0 has a few other addresses too
+LOOPBACK: Final = (0, 127)
+_new: Final = object.__new__
 
 
 @frozen
@@ -262,11 +265,33 @@ class Conn(Timer):
         return html.conn(self)
 
     def fire(self) -> None:
-        """The timer."""
-        emit = self.ipvs.emit
+        """The timer: for an ordinary entry that nobody holds, all that ``expire`` does, in one go."""
+        ns = self.ipvs
+        emit = ns.emit
         if emit is not None:
-            emit(TimerFired("ip_vs_conn_expire", self.key(), self.ipvs.clock.now, self.expires))
-        expire(self)
+            emit(TimerFired("ip_vs_conn_expire", self.key(), ns.clock.now, self.expires))
+            expire(self)
+            return
+        flags = self.flags
+        table = ns.conns.tables[self.af << 16 | self.protocol]
+        is_ordinary = self.quick and self.refcnt == 1 and not self.n_control and self.control is None and self.ext is None and not flags & IP_VS_CONN_F_NFCT
+        if not is_ordinary or self.hnext is not None or table.get(self.client) is not self:
+            expire(self)
+            return
+        del table[self.client]
+        self.flags = flags & ~IP_VS_CONN_F_HASHED
+        self.refcnt = 0
+        ns.conn_count -= 1
+        dest: Dest = self.dest  # type: ignore[assignment]
+        self.dest = None
+        if not flags & IP_VS_CONN_F_INACTIVE:
+            dest.activeconns -= 1
+        before = dest.totalconns
+        dest.totalconns = before - 1
+        if before == dest.l_threshold_val:
+            dest.update_overload(-1)
+        dest.refcnt -= 1
+        self.xmit.users -= 1
 
     # -- references ------------------------------------------------------------------------------------------------
 
@@ -335,6 +360,8 @@ class Conn(Timer):
             and self.dest is not None
             and self.xmit is not None
             and bool(self.client & 0xFFFF)
+            # whether its packets cross the border between local and remote is looked at each time
+            and self.client >> 40 not in LOOPBACK
             and (self.ext is None or self.ext.app is None)
             # a UDP reply assures the template each time
             and not (self.protocol == IPPROTO_UDP and self.control is not None)
@@ -368,34 +395,36 @@ class Conn(Timer):
             emit(ControlMoved("ip_vs_control_del", self.key(), control.key(), -1, control.n_control))
 
 
+def blank_conn(ns: Netns, af: int, protocol: int, client: int, virt: int, real: int, flags: int) -> Conn:
+    """An entry that is bound to nothing, with the caller's reference; ``state`` and ``timeout`` are still to be set."""
+    cp: Conn = _new(Conn)
+    cp.ipvs = ns
+    cp.af = af
+    cp.protocol = protocol
+    cp.client = client
+    # only the first 32-bit word of a fwmark template's address counts, and it is all that an int mark fills
+    cp.virt = virt
+    cp.real = real
+    cp.flags = flags
+    cp.refcnt = 1
+    cp.n_control = cp.in_pkts = cp.hash_seq = cp.expires = 0
+    cp.control = cp.dest = cp.xmit = cp.hnext = cp.ext = cp.bucket = None
+    cp.prev = cp.next = UNLINKED
+    cp.quick = False
+    now = ns.clock.now
+    if ns.endtime_at != now:
+        ns.endtime_at, ns.endtime = now, now & ~3
+    cp.sync_endtime = ns.endtime  # one int for all entries of a jiffy
+    ns.conn_count += 1
+    return cp
+
+
 def new_conn(ns: Netns, param: ConnParam, daf: int, real: int, flags: int, dest: Dest | None, fwmark: int) -> Conn:
     """Make an entry, bind it, and hash it unless it is a one-packet one; the caller holds a reference, the timer is not set.
 
     source: ip_vs_conn.c, ip_vs_conn_new
     """
-    cp = Conn.__new__(Conn)
-    now = ns.clock.now
-    cp.ipvs = ns
-    cp.af = param.af
-    cp.protocol = param.protocol
-    cp.client = param.client
-    # only the first 32-bit word of a fwmark template's address counts, and it is all that an int mark fills
-    cp.virt = param.virt
-    cp.real = real
-    cp.flags = flags
-    cp.refcnt = 1
-    cp.control = None
-    cp.n_control = 0
-    cp.dest = None
-    cp.in_pkts = 0
-    cp.xmit = None
-    cp.quick = False
-    cp.hnext = None
-    cp.hash_seq = 0
-    cp.ext = None
-    cp.expires = 0
-    cp.bucket = None
-    cp.prev = cp.next = None  # type: ignore[assignment]
+    cp = blank_conn(ns, param.af, param.protocol, param.client, param.virt, real, flags)
     if daf != param.af:
         cp.ext = ConnExt(daf)
     if fwmark:
@@ -403,16 +432,12 @@ def new_conn(ns: Netns, param: ConnParam, daf: int, real: int, flags: int, dest:
     if flags & IP_VS_CONN_F_TEMPLATE and param.pe is not None:
         cp.pe = param.pe
         cp.pe_data = param.pe_data
-    ns.conn_count += 1
     if flags & IP_VS_CONN_F_NO_CPORT:
         ns.no_cport_count += 1
     pd = ns.protocols.get(param.protocol)
     # AH and ESP have no states of their own
     cp.state = TEMPLATE_NONE if flags & IP_VS_CONN_F_TEMPLATE or pd is None or not pd.states else pd.states[0]
     cp.timeout = INITIAL_TIMEOUT * ns.env.hz
-    if ns.endtime_at != now:
-        ns.endtime_at, ns.endtime = now, now & ~3
-    cp.sync_endtime = ns.endtime  # one int for all entries of a jiffy
     bind_dest(cp, dest)
     ns.bind_xmit(cp)
     if pd is not None and pd.appcnt:

@@ -225,6 +225,7 @@ class Control:
         ns = self.ns
         svc.refcnt += 1
         ns.services.unhash(svc)
+        ns.tot_stats.leaves(svc.stats)
         if svc.af == AF_INET6:
             ns.num_services6 -= 1
         else:
@@ -365,6 +366,7 @@ class Control:
             dest.update_overload(0)
         ns.routes_changed(dest)
         if add:
+            svc.stats.joins(dest.stats)
             svc.destinations.insert(0, dest)
             if svc.scheduler is not None:
                 svc.scheduler.add_dest(svc, dest)
@@ -385,6 +387,7 @@ class Control:
         dest.cflags &= ~IP_VS_DEST_CF_AVAILABLE
         position = svc.destinations.index(dest)
         del svc.destinations[position]
+        svc.stats.leaves(dest.stats)
         if dest.af != svc.af:
             ns.mixed_address_family_dests -= 1
         ns.routes_changed(dest)

@@ -100,8 +100,8 @@ class Dest:
 
     __slots__ = (
         "activeconns", "addr", "af", "cflags", "conn_flags", "flags", "idle_start", "in_rs_table", "ipvs", "l_threshold", "l_threshold_val", "last_weight",
-        "persistconns", "port", "protocol", "refcnt", "route", "stats", "svc", "totalconns", "tun_flags", "tun_port", "tun_type", "u_threshold", "vaddr",
-        "vfwmark", "vport", "weight", "xmits",
+        "persistconns", "port", "protocol", "refcnt", "route", "stats", "svc", "totalconns", "tun_flags", "tun_port", "tun_type", "u_threshold", "usual",
+        "vaddr", "vfwmark", "vport", "weight", "xmits",
     )  # fmt: skip
 
     svc: Service | None
@@ -127,6 +127,7 @@ class Dest:
         self.in_rs_table = False
         self.route: Any = None  #: cached route
         self.xmits: dict[Any, Any] = {}  #: actions shared by its connections
+        self.usual: Any = None  #: the one of ordinary new connections; None: look at each
 
     @property
     def inactconns(self) -> int:

@@ -108,6 +108,7 @@ class IPVS:
         self.env = env if env is not None else Environment()
         ns = self.ns = Netns(self.env, clock)
         ns.services = ServiceTable(ns)
+        ns.tot_stats.members = ns.services
         ns.conns = ConnTable(ns)
         ns.rs_table = RealServerTable()
         ns.trash = DestTrash(ns)

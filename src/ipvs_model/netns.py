@@ -14,7 +14,7 @@ from attrs import Factory, field, frozen
 from ipvs_model.events import Logged
 from ipvs_model.flags import PKT_CT_CONFIRMED, Hook
 from ipvs_model.routing import DefaultRouting, RoutingProvider
-from ipvs_model.stats import Estimator, Stats
+from ipvs_model.stats import Estimator, SumStats
 from ipvs_model.sysctl import Sysctl
 from ipvs_model.timers import Clock
 
@@ -117,7 +117,7 @@ class Netns:
         self.enable = False  #: a service has been added once
         self.hooks_afmask = 0  #: bit 1 = IPv4, bit 2 = IPv6: families whose packets IPVS sees
         self.defrag6 = False  #: IPv6 reassembly was switched on
-        self.tot_stats = Stats()
+        self.tot_stats = SumStats()
         self.estimator = Estimator(self.clock)
         self.estimator.start(self.tot_stats)
         self.protocols: dict[int, ProtoData] = {}

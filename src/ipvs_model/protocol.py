@@ -23,7 +23,7 @@ from ipvs_model.flags import (
     IP_VS_DIR_OUTPUT,
 )
 from ipvs_model.netns import Netns
-from ipvs_model.timers import Bucket
+from ipvs_model.timers import LVL_DEPTH, Bucket, Clock, lvl_start
 
 if TYPE_CHECKING:
     from ipvs_model.conn import Conn
@@ -54,6 +54,8 @@ FIELDS: Final = (
     Field("timeout_change", "timeout_change()", "function", "slot", "only TCP has one"),
 )
 
+#: the delays at which a level of the timer wheel begins
+LVL_STARTS: Final = frozenset(lvl_start(level) for level in range(LVL_DEPTH + 1))
 DIRECTION_NAMES: Final = ("INPUT", "OUTPUT", "INPUT_ONLY")
 
 
@@ -88,6 +90,19 @@ class State:
         self.stamp = -1  #: jiffy for which ``expires`` and ``bucket`` hold
         self.expires = 0
         self.bucket: Bucket | None = None
+
+    def refresh(self, clock: Clock) -> None:
+        """Expiry and bucket for this jiffy. While the expiry stays below the bucket's tick, and so in its granule, the bucket stays the same.
+
+        Not so at the very delay at which a level begins, where the wheel's clock may be a jiffy ahead.
+        """
+        self.stamp = clock.now
+        self.expires = expires = clock.now + self.timeout
+        bucket = self.bucket
+        if bucket is not None and expires < bucket.tick and self.timeout not in LVL_STARTS:
+            bucket.stamp = clock.now
+        else:
+            self.bucket = clock.bucket_for(expires)
 
     def __repr__(self) -> str:
         return f"<State {self.name}>"
@@ -135,6 +150,7 @@ class ProtoData:
         state = self.states[index]
         state.timeout = jiffies
         state.stamp = -1
+        state.bucket = None
 
 
 class Protocol:

@@ -16,7 +16,7 @@ from ipvs_model.events import ServiceKey, ServiceLookup
 from ipvs_model.fields import Field
 from ipvs_model.flags import AF_INET, FTPDATA, FTPPORT, IP_VS_SVC_F_HASHED, IPPROTO_TCP
 from ipvs_model.netns import Netns
-from ipvs_model.stats import Stats
+from ipvs_model.stats import SumStats
 
 if TYPE_CHECKING:
     from ipvs_model.dest import Dest
@@ -106,7 +106,7 @@ class Service:
         self.netmask = user.netmask
         self.refcnt = 0
         self.destinations: list[Dest] = []
-        self.stats = Stats()
+        self.stats = SumStats(self.destinations)
         self.scheduler: Any = None
         self.sched_data: Any = None
         self.pe: Any = None
@@ -161,7 +161,7 @@ class ServiceTable:
 
     def __init__(self, ns: Netns) -> None:
         self.ns = ns
-        self.by_addr: dict[tuple[int, int, int, int], Service] = {}
+        self.by_addr: dict[tuple[int, int], Service] = {}  #: (family << 16 | protocol, endpoint) → service
         self.by_mark: dict[tuple[int, int], Service] = {}
         self.vips: Counter[tuple[int, int]] = Counter()  #: address services on each virtual address
 
@@ -177,7 +177,7 @@ class ServiceTable:
         if svc.fwmark:
             self.by_mark[svc.af, svc.fwmark] = svc
         else:
-            self.by_addr[svc.af, svc.protocol, svc.addr, svc.port] = svc
+            self.by_addr[svc.af << 16 | svc.protocol, svc.endpoint] = svc
             self.vips[svc.af, svc.addr] += 1
         svc.flags |= IP_VS_SVC_F_HASHED
         svc.refcnt += 1
@@ -187,7 +187,7 @@ class ServiceTable:
         if svc.fwmark:
             del self.by_mark[svc.af, svc.fwmark]
         else:
-            del self.by_addr[svc.af, svc.protocol, svc.addr, svc.port]
+            del self.by_addr[svc.af << 16 | svc.protocol, svc.endpoint]
             self.vips[svc.af, svc.addr] -= 1
         svc.flags &= ~IP_VS_SVC_F_HASHED
         svc.refcnt -= 1
@@ -205,7 +205,7 @@ class ServiceTable:
 
     def find_exact(self, af: int, protocol: int, addr: int, port: int) -> Service | None:
         """An address service by identity (source: ip_vs_ctl.c, __ip_vs_service_find)."""
-        return self.by_addr.get((af, protocol, addr, port))
+        return self.by_addr.get((af << 16 | protocol, addr << 16 | port))
 
     def find_mark(self, af: int, fwmark: int) -> Service | None:
         """A fwmark service by identity; the protocol is not compared (source: ip_vs_ctl.c, __ip_vs_svc_fwm_find)."""
@@ -223,12 +223,13 @@ class ServiceTable:
         ns = self.ns
         if fwmark and (svc := self.by_mark.get((af, fwmark))) is not None:
             return svc, "fwmark"
-        if (svc := self.by_addr.get((af, protocol, vaddr, vport))) is not None:
+        lane, address = af << 16 | protocol, vaddr << 16
+        if (svc := self.by_addr.get((lane, address | vport))) is not None:
             return svc, "exact"
         ftp = protocol == IPPROTO_TCP and ns.ftpsvc_counter and (vport == FTPDATA or vport >= ns.env.unprivileged_port_start)
-        if ftp and (svc := self.by_addr.get((af, protocol, vaddr, FTPPORT))) is not None:
+        if ftp and (svc := self.by_addr.get((lane, address | FTPPORT))) is not None:
             return svc, "ftp"
-        if ns.nullsvc_counter and (svc := self.by_addr.get((af, protocol, vaddr, 0))) is not None:
+        if ns.nullsvc_counter and (svc := self.by_addr.get((lane, address))) is not None:
             return svc, "port zero"
         return None, "none"
 

@@ -1,5 +1,7 @@
 """Counters and the rate estimator.
 
+Packets and bytes are counted once, at the destination; those of a service and of a namespace are sums. Connections are counted at all three.
+
 A counter has three levels: *live* (moves with each packet), *sampled* (``kstats``, moves every 2 s when the estimator runs),
 and *shown* (sampled minus the zero point), which is what user space reads.
 
@@ -8,7 +10,8 @@ source: ip_vs_est.c, ip_vs_chain_estimation, ip_vs_estimation_kthread; ip_vs_ctl
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Iterable
+from typing import Final, Protocol
 
 from attrs import frozen
 
@@ -38,20 +41,20 @@ class StatsEntry:
     outbps: int = 0
 
 
-class Stats:
-    """``struct ip_vs_stats`` of a destination, a service, or a namespace: live counters, samples, zero points, rates."""
+class Estimated:
+    """The estimator's side of ``struct ip_vs_stats``: samples, zero points, rates; and the live count of connections."""
 
-    __slots__ = ("added", "avg", "conns", "inbytes", "inpkts", "kstats", "kstats0", "last", "outbytes", "outpkts", "row")
+    __slots__ = ("added", "avg", "conns", "kstats", "kstats0", "last", "row")
 
     def __init__(self) -> None:
-        self.conns = self.inpkts = self.outpkts = self.inbytes = self.outbytes = 0
+        self.conns = 0
         self.kstats = self.kstats0 = self.last = self.avg = ZERO5
         self.row = -1  #: row of the estimator, -1: pending
         self.added = 0  #: jiffy at which it became pending
 
     def live(self) -> tuple[int, int, int, int, int]:
         """The live counters, in the order of ``COUNTERS``."""
-        return self.conns, self.inpkts, self.outpkts, self.inbytes, self.outbytes
+        raise NotImplementedError
 
     def estimate(self) -> None:
         """One estimation, as if exactly 2 s had passed since the one before (source: ip_vs_est.c, ip_vs_chain_estimation)."""
@@ -81,6 +84,85 @@ class Stats:
         return StatsEntry(*counters, *((value + 0x1FF >> 10) & U64 for value in avg[:3]), *((value + 0xF >> 5) & U64 for value in avg[3:]))
 
 
+class Stats(Estimated):
+    """``struct ip_vs_stats`` of a destination: every counter is its own."""
+
+    __slots__ = ("inbytes", "inpkts", "outbytes", "outpkts")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inpkts = self.outpkts = self.inbytes = self.outbytes = 0
+
+    def live(self) -> tuple[int, int, int, int, int]:
+        """The live counters, in the order of ``COUNTERS``."""
+        return self.conns, self.inpkts, self.outpkts, self.inbytes, self.outbytes
+
+
+class Counted(Protocol):
+    """Something with counters: a destination, a service."""
+
+    @property
+    def stats(self) -> Estimated: ...
+
+
+class SumStats(Estimated):
+    """``struct ip_vs_stats`` of a service or a namespace: connections are its own, packets and bytes the sums over its members.
+
+    ``gone`` is what members had when they left less what they had when they came.
+    """
+
+    __slots__ = ("gone", "members")
+
+    def __init__(self, members: Iterable[Counted] = ()) -> None:
+        super().__init__()
+        self.members = members
+        self.gone = ZERO5
+
+    def live(self) -> tuple[int, int, int, int, int]:
+        """The live counters, in the order of ``COUNTERS``. O(members)."""
+        _, inpkts, outpkts, inbytes, outbytes = self.gone
+        for member in self.members:
+            _, more_inpkts, more_outpkts, more_inbytes, more_outbytes = member.stats.live()
+            inpkts += more_inpkts
+            outpkts += more_outpkts
+            inbytes += more_inbytes
+            outbytes += more_outbytes
+        return self.conns, inpkts, outpkts, inbytes, outbytes
+
+    def joins(self, stats: Estimated) -> None:
+        """A member comes: what it has counted so far it has counted elsewhere."""
+        self.gone = _five(old - value for old, value in zip(self.gone, stats.live(), strict=True))
+
+    def leaves(self, stats: Estimated) -> None:
+        """A member goes, what it has counted stays."""
+        self.gone = _five(old + value for old, value in zip(self.gone, stats.live(), strict=True))
+
+    @property
+    def inpkts(self) -> int:
+        """Packets of clients."""
+        return self.live()[1]
+
+    @property
+    def outpkts(self) -> int:
+        """Packets to clients."""
+        return self.live()[2]
+
+    @property
+    def inbytes(self) -> int:
+        """Bytes of ``inpkts``."""
+        return self.live()[3]
+
+    @property
+    def outbytes(self) -> int:
+        """Bytes of ``outpkts``."""
+        return self.live()[4]
+
+
+def _five(values: Iterable[int]) -> tuple[int, int, int, int, int]:
+    conns, inpkts, outpkts, inbytes, outbytes = values
+    return conns, inpkts, outpkts, inbytes, outbytes
+
+
 class Estimator:
     """The estimation thread of a namespace: 50 rows, one a tick of HZ/25 jiffies, each object estimated every 2 s.
 
@@ -91,9 +173,9 @@ class Estimator:
     def __init__(self, clock: Clock) -> None:
         self.clock = clock
         self.tick: int = 2 * clock.hz // IPVS_EST_NTICKS
-        self.members: dict[Stats, None] = {}
-        self.pending: dict[Stats, None] = {}  #: members that have no row yet
-        self.rows: dict[int, dict[Stats, None]] = {}  #: members by row, no empty ones
+        self.members: dict[Estimated, None] = {}
+        self.pending: dict[Estimated, None] = {}  #: members that have no row yet
+        self.rows: dict[int, dict[Estimated, None]] = {}  #: members by row, no empty ones
         self.enabled = False  #: the namespace has had a service
         self.running = False
         self.est_timer = clock.now  #: jiffy for which ``est_row`` is due; first that of the namespace's start
@@ -102,7 +184,7 @@ class Estimator:
         self.late = 1 if clock.mode == "kernel" else 0  #: a wait of less than 63 jiffies ends this much after its expiry
         self.timer = FunctionTimer(self._wake)
 
-    def start(self, stats: Stats) -> None:
+    def start(self, stats: Estimated) -> None:
         """Begin estimating an object (source: ip_vs_est.c, ip_vs_start_estimator)."""
         self._forget(stats)
         stats.row = -1
@@ -110,12 +192,12 @@ class Estimator:
         self.members[stats] = self.pending[stats] = None
         self._arm()
 
-    def stop(self, stats: Stats) -> None:
+    def stop(self, stats: Estimated) -> None:
         """Cease estimating an object: what it shows freezes (source: ip_vs_est.c, ip_vs_stop_estimator)."""
         self.members.pop(stats, None)
         self._forget(stats)
 
-    def _forget(self, stats: Stats) -> None:
+    def _forget(self, stats: Estimated) -> None:
         self.pending.pop(stats, None)
         row = self.rows.get(stats.row, {})
         if stats in row:

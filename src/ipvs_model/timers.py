@@ -92,7 +92,7 @@ UNLINKED: Final = cast(Timer, None)
 class Bucket(Timer):
     """The timers that fire at one tick from one level, the last that came first. An empty bucket is linked to itself.
 
-    tick is B, the jiffy at which it runs; stamp the jiffy in which somebody last asked for it and may still hold it.
+    tick is B, the jiffy at which it runs, 0 once the clock has dropped it; stamp the jiffy in which somebody last asked for it and may still hold it.
     """
 
     __slots__ = ("level", "stamp", "tick")
@@ -334,7 +334,13 @@ class Clock:
         inside a callback. If a callback raises, now stays at its tick and the timers left in it fire at the next one.
         Time without timers costs nothing, however long.
         """
-        return self.advance_to(self.now + jiffies + (seconds_to_jiffies(seconds, self.hz) if seconds else 0))
+        until = self.now + jiffies
+        if seconds:
+            until += seconds_to_jiffies(seconds, self.hz)
+        if until < self.now or self._running or self._works or (self._heap and self._heap[0] >> _KEY_SHIFT <= until):
+            return self.advance_to(until)
+        self.now = self._clk = until
+        return 0
 
     def advance_to(self, jiffies: int) -> int:
         """advance() to an absolute jiffy, which may be now (then nothing happens)."""
@@ -361,7 +367,7 @@ class Clock:
             if bucket.stamp == self.now:
                 held.append(heappop(heap))
             else:
-                del buckets[heappop(heap)]
+                self._drop(heappop(heap))
         deadline = max(bucket.tick, earliest) if heap else None
         for key in held:
             heappush(heap, key)
@@ -377,7 +383,7 @@ class Clock:
             while heap and heap[0] >> _KEY_SHIFT <= jiffies:
                 bucket = buckets[heap[0]]
                 if bucket.next is bucket:
-                    del buckets[heappop(heap)]
+                    self._drop(heappop(heap))
                     continue
                 self._clk = bucket.tick + 1  # so nothing that a callback arms is due in this tick
                 while (timer := bucket.next) is not bucket:
@@ -392,11 +398,15 @@ class Clock:
             self._running = False
         return fired - self._uncounted
 
+    def _drop(self, key: int) -> None:
+        """Forget an empty bucket, which somebody may still hold."""
+        self._buckets.pop(key).tick = 0
+
     def _sweep(self) -> None:
         """Drop buckets that have become empty before their time: in exact mode a timer that is re-armed in every tick leaves one behind each time."""
         for key, bucket in list(self._buckets.items()):
             if bucket.next is bucket and bucket.stamp != self.now:
-                del self._buckets[key]
+                self._drop(key)
         self._heap[:] = self._buckets
         heapify(self._heap)
         self._many = max(_FEW_BUCKETS, 2 * len(self._heap))

@@ -1,4 +1,4 @@
-"""Which event moves which counter: destination, its service, and the total.
+"""Which event moves which counter. Packets and bytes are counted at the destination, of which its service and the total are sums.
 
 source: ip_vs_core.c, ip_vs_in_stats, ip_vs_out_stats, ip_vs_conn_stats
 """
@@ -20,9 +20,8 @@ def in_stats(cp: Conn, length: int) -> None:
     dest = cp.dest
     if dest is None or not dest.cflags & IP_VS_DEST_CF_AVAILABLE or dest.svc is None:
         return
-    for stats in (dest.stats, dest.svc.stats, cp.ipvs.tot_stats):
-        stats.inpkts += 1
-        stats.inbytes += length
+    dest.stats.inpkts += 1
+    dest.stats.inbytes += length
     emit = cp.ipvs.emit
     if emit is not None:
         emit(CounterMoved("ip_vs_in_stats", str(dest.key()), "inpkts", 1, dest.stats.inpkts))
@@ -33,9 +32,8 @@ def out_stats(cp: Conn, length: int) -> None:
     dest = cp.dest
     if dest is None or not dest.cflags & IP_VS_DEST_CF_AVAILABLE or dest.svc is None:
         return
-    for stats in (dest.stats, dest.svc.stats, cp.ipvs.tot_stats):
-        stats.outpkts += 1
-        stats.outbytes += length
+    dest.stats.outpkts += 1
+    dest.stats.outbytes += length
     emit = cp.ipvs.emit
     if emit is not None:
         emit(CounterMoved("ip_vs_out_stats", str(dest.key()), "outpkts", 1, dest.stats.outpkts))

@@ -1,9 +1,9 @@
-"""The quick road for packets of established connections: the same decisions as the layered path, fused into one function.
+"""The quick road: the same decisions as the layered path, fused into one function; `opening` has its part for new connections.
 
-It takes a packet only when nothing unusual can happen to it: a whole TCP or UDP packet that changes no state, of a connection without helper
-whose destination is available, that fits the way out, while nobody watches and no daemon runs. What is unusual is told by data that is read
-anyway, not by tests of its own: ``Conn.quick``, ``Transmitter.mtu`` (-1: look at every packet), ``State.quick`` (None: the state changes),
-and ``FastPath.tables``, empty while the road is closed. Everything else goes the layered way, which is complete and gives the same results;
+It takes a packet only when nothing unusual can happen to it: a whole TCP or UDP packet of a connection without helper whose destination is available,
+that fits the way out and is no SYN of a client, while nobody watches and no daemon runs. What is unusual is told by data that is read anyway, not by
+tests of its own: ``Packet.lane``, ``Conn.quick``, ``Transmitter.mtu`` (-1: look at every packet), ``State.quick`` (None: look at this packet), and
+``FastPath.tables``, empty while the road is closed. Everything else goes the layered way, which is complete and gives the same results;
 ``Environment(fast_path=False)`` switches this one off.
 """
 
@@ -12,7 +12,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from ipvs_model.datapath.hooks import run_hook
+from ipvs_model.datapath.opening import open_connection
 from ipvs_model.flags import AF_INET, IP_VS_CONN_F_NOOUTPUT, Hook
+from ipvs_model.protocol import enter_state
+from ipvs_model.protocols.tcp import ESTABLISHED
 from ipvs_model.timers import Bucket
 
 if TYPE_CHECKING:
@@ -30,12 +33,11 @@ NOOUTPUT: Final = IP_VS_CONN_F_NOOUTPUT
 class FastPath:
     """``process`` of one namespace."""
 
-    __slots__ = ("clock", "ns", "tables", "total")
+    __slots__ = ("clock", "ns", "tables")
 
     def __init__(self, ns: Netns) -> None:
         self.ns = ns
         self.clock = ns.clock
-        self.total = ns.tot_stats
         self.tables: dict[int, Table] = {}
 
     def refresh(self) -> None:
@@ -51,30 +53,24 @@ class FastPath:
 
     def process(self, pkt: Packet, hook: Hook = Hook.LOCAL_IN) -> Action:
         """Run a hook for a packet: a shared, immutable action; ``action.apply(pkt)`` makes what leaves."""
-        if not pkt.plain or pkt.bits:
-            return run_hook(self.ns, hook, pkt)
-        table = self.tables.get(pkt.af << 16 | pkt.proto)
-        if table is None:
+        table = self.tables.get(pkt.lane)
+        if table is None or pkt.bits:
             return run_hook(self.ns, hook, pkt)
         if hook is LOCAL_IN:
             cp = table.get(pkt.src)
-            if cp is None or cp.virt != pkt.dst or not cp.quick:
+            if cp is None:
+                return open_connection(self.ns, table, pkt) or run_hook(self.ns, hook, pkt)
+            if cp.virt != pkt.dst or not cp.quick:
                 return run_hook(self.ns, hook, pkt)
             xmit = cp.xmit
             length = pkt.length
             if length > xmit.mtu or pkt.ttl <= 1:
                 return run_hook(self.ns, hook, pkt)
-            state = cp.state
-            if state.quick[2 if cp.flags & NOOUTPUT else 0][pkt.flags] is not state:
+            before = cp.state
+            state = before.quick[2 if cp.flags & NOOUTPUT else 0][pkt.flags]
+            if state is None:
                 return run_hook(self.ns, hook, pkt)
-            dest = cp.dest
-            stats = dest.stats  # type: ignore[union-attr]
-            stats.inpkts += 1
-            stats.inbytes += length
-            stats = dest.svc.stats  # type: ignore[union-attr]
-            stats.inpkts += 1
-            stats.inbytes += length
-            stats = self.total
+            stats = cp.dest.stats  # type: ignore[union-attr]
             stats.inpkts += 1
             stats.inbytes += length
             cp.in_pkts += 1
@@ -86,28 +82,20 @@ class FastPath:
             xmit = cp.xmit
             if xmit.server != pkt.src or xmit.mtu < 0:
                 return run_hook(self.ns, hook, pkt)
-            state = cp.state
-            if state.quick[1][pkt.flags] is not state:
+            before = cp.state
+            state = before.quick[1][pkt.flags]
+            if state is None:
                 return run_hook(self.ns, hook, pkt)
-            length = pkt.length
-            dest = cp.dest
-            stats = dest.stats  # type: ignore[union-attr]
+            stats = cp.dest.stats  # type: ignore[union-attr]
             stats.outpkts += 1
-            stats.outbytes += length
-            stats = dest.svc.stats  # type: ignore[union-attr]
-            stats.outpkts += 1
-            stats.outbytes += length
-            stats = self.total
-            stats.outpkts += 1
-            stats.outbytes += length
+            stats.outbytes += pkt.length
             action = xmit.out
         else:
             return run_hook(self.ns, hook, pkt)
-        now = self.clock.now
-        if state.stamp != now:
-            state.expires = now + state.timeout
-            state.bucket = self.clock.bucket_for(state.expires)
-            state.stamp = now
+        if state is not before:
+            enter_state(cp, state, ESTABLISHED)
+        if state.stamp != self.clock.now:
+            state.refresh(self.clock)
         bucket: Bucket = state.bucket  # type: ignore[assignment]
         if cp.bucket is bucket:
             cp.expires = state.expires

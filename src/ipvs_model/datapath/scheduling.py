@@ -141,10 +141,14 @@ def schedule(svc: Service, pkt: Packet, iph: IpHdr, hook: Hook) -> Conn | Action
             ns.log("err", "IPVS: Schedule: port zero only supported in persistent services, check your ipvs configuration")
         return leave(svc, pkt, iph, hook)
     dest = choose(svc, pkt, iph)
-    if dest is None:
-        return leave(svc, pkt, iph, hook)
-    real = dest.addr << 16 | (dest.port or vport)
-    cp = new_conn(ns, ConnParam(iph.af, iph.protocol, client, virt), dest.af, real, one_packet(svc, iph), dest, pkt.mark)
+    return leave(svc, pkt, iph, hook) if dest is None else connect(svc, pkt, iph, dest)
+
+
+def connect(svc: Service, pkt: Packet, iph: IpHdr, dest: Dest) -> Conn:
+    """A connection to a destination that was chosen for it alone."""
+    client, virt = roles(iph)
+    real = dest.addr << 16 | (dest.port or virt & 0xFFFF)
+    cp = new_conn(svc.ipvs, ConnParam(iph.af, iph.protocol, client, virt), dest.af, real, one_packet(svc, iph), dest, pkt.mark)
     conn_stats(cp, svc)
     return cp
 

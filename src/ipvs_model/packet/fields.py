@@ -37,7 +37,7 @@ class PacketFields:
     """Members and bytes of a packet; `Packet` adds the ways to make one."""
 
     #: A fast path that owns a packet may rewrite it in place: it stores src, dst, ttl and adds LAZY_HEADER or LAZY_NAT to `lazy` (plain packets, no PKT_PARTIAL).
-    __slots__ = ("af", "bits", "device", "df", "dst", "flags", "l4", "lazy", "length", "mark", "plain", "proto", "rare", "src", "store", "ttl")
+    __slots__ = ("af", "bits", "device", "df", "dst", "flags", "l4", "lane", "lazy", "length", "mark", "proto", "rare", "src", "store", "ttl")
 
     af: int  #: AF_INET or AF_INET6
     proto: int  #: transport protocol, after IPv6 extension headers; negative (an errno) if the header chain is broken
@@ -48,7 +48,7 @@ class PacketFields:
     ttl: int  #: TTL or hop limit
     l4: int  #: offset of the transport header
     df: bool  #: IPv4 "don't fragment"
-    plain: bool  #: whole, undamaged, unfragmented TCP or UDP with its complete fixed header
+    lane: int  #: af << 16 | proto of a `plain` packet, 0 of any other: the key of the table that its connection is in
     mark: int  #: fwmark
     device: str | None  #: input device; None: made by this host
     bits: int  #: PKT_* of flags.py
@@ -79,6 +79,11 @@ class PacketFields:
         return self.raw
 
     # --- fields that are read now and then ----------------------------------------------------------------------------
+    @property
+    def plain(self) -> bool:
+        """Whole, undamaged, unfragmented TCP or UDP with its complete fixed header."""
+        return self.lane != 0
+
     @property
     def has_ports(self) -> bool:
         """TCP, UDP or SCTP with its four bytes of ports, and no later fragment."""

@@ -73,7 +73,7 @@ class Packet(PacketFields):
             p.ttl = ttl
             p.l4 = 20
             p.df = word & IP_DF != 0
-            p.plain = True
+            p.lane = AF_INET << 16 | proto
             p.rare = Rare(True, frag_max_size=frag_max_size, pieces=pieces) if frag_max_size else None
             p.store = raw
             return p
@@ -90,7 +90,7 @@ class Packet(PacketFields):
         self.ttl = f.ttl
         self.l4 = f.l4
         self.df = f.df
-        self.plain = f.plain
+        self.lane = f.af << 16 | f.proto if f.plain else 0
         self.store = f.raw
         unusual = not f.plain or frag_max_size != 0
         self.rare = Rare(f.has_ports, f.frag, f.fragoffs, f.truncated, frag_max_size, pieces) if unusual else None
@@ -147,7 +147,7 @@ class Packet(PacketFields):
         p.length = l4 + 20 + len(payload)
         p.ttl = 64
         p.df = af == AF_INET
-        p.plain = True
+        p.lane = af << 16 | IPPROTO_TCP
         p.mark = mark
         p.device = device
         p.bits = 0
@@ -324,7 +324,7 @@ class Packet(PacketFields):
         p.ttl = self.ttl
         p.l4 = self.l4
         p.df = self.df
-        p.plain = self.plain
+        p.lane = self.lane
         p.mark = self.mark
         p.device = self.device
         p.bits = self.bits
@@ -369,7 +369,7 @@ def _constructed(
     p.length = p.l4 = 20 if af == AF_INET else 40
     p.ttl = ttl
     p.df = df and af == AF_INET
-    p.plain = True
+    p.lane = af << 16 | proto
     p.mark = mark
     p.device = device
     p.bits = bits

@@ -25,7 +25,7 @@ def dec_ttl(p: Packet) -> Packet:
     return q
 
 
-def translated(p: Packet, src: int, dst: int, ttl: int) -> Packet:
+def translated(p: Packet, src: int, dst: int, ttl: int, bits: int) -> Packet:
     """A plain packet with other endpoints and TTL; the bytes follow when they are wanted. The quick road of dnat and snat."""
     q = _new(Packet)
     q.af = p.af
@@ -37,10 +37,10 @@ def translated(p: Packet, src: int, dst: int, ttl: int) -> Packet:
     q.ttl = ttl
     q.l4 = p.l4
     q.df = p.df
-    q.plain = True
+    q.lane = p.lane
     q.mark = p.mark
     q.device = p.device
-    q.bits = p.bits
+    q.bits = bits
     q.rare = p.rare
     q.store = p.store
     q.lazy = p.lazy | LAZY_NAT
@@ -56,8 +56,8 @@ def dnat(
     changed the payload, so that the checksum is computed from scratch (source: ip_vs_proto_tcp.c, tcp_dnat_handler and its sisters; ip_vs_xmit.c, ip_vs_nat_xmit).
     """
     ttl = p.ttl - dec_ttl
-    if p.plain and not changed and pseudo is None and not p.bits & PKT_PARTIAL:
-        return translated(p, p.src, endpoint, ttl)
+    if p.lane and not changed and pseudo is None and not p.bits & PKT_PARTIAL:
+        return translated(p, p.src, endpoint, ttl, p.bits)
     return _translate(p, p.src, endpoint, ttl, pseudo, changed)
 
 
@@ -66,8 +66,8 @@ def snat(
 ) -> Packet | None:
     """The packet with another source endpoint; the rest as for dnat (source: ip_vs_proto_tcp.c, tcp_snat_handler and its sisters; ip_vs_core.c, handle_response)."""
     ttl = p.ttl - dec_ttl
-    if p.plain and not changed and pseudo is None and not p.bits & PKT_PARTIAL:
-        return translated(p, endpoint, p.dst, ttl)
+    if p.lane and not changed and pseudo is None and not p.bits & PKT_PARTIAL:
+        return translated(p, endpoint, p.dst, ttl, p.bits)
     return _translate(p, endpoint, p.dst, ttl, pseudo, changed)
 
 

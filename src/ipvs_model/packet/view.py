@@ -82,7 +82,7 @@ def fill_iph(pkt: Packet, hdr_flags: int = 0) -> IpHdr:
     view.saddr = src >> 16
     view.daddr = dst >> 16
     view.hdr_flags = hdr_flags
-    if pkt.plain:
+    if pkt.lane:
         view.len = pkt.l4
         view.fragoffs = view.flags = 0
         view.sport = src & 0xFFFF

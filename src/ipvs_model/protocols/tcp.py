@@ -133,8 +133,9 @@ class Tcp(Protocol):
         states = pd.states
         for state in states:
             state.rows = tuple(tuple(states[index] for index in direction[state.index]) for direction in _NEXT[name])
-            # a SYN is for the layered way: it may open a connection anew
-            state.quick = tuple(tuple(None if bits & SYN else after for bits, after in enumerate(row)) for row in state.rows)
+            # a client's SYN is for the layered way: it may open a connection anew
+            to_server, to_client, unanswered = state.rows
+            state.quick = _but_syn(to_server), to_client, _but_syn(unanswered)
 
     def timeout_change(self, pd: ProtoData, secure: bool) -> None:
         """Exchange the transition table; timeouts and connections stay as they are (source: tcp_timeout_change)."""
@@ -181,6 +182,10 @@ class Tcp(Protocol):
     def csum_check(self, pkt: Packet) -> bool:
         """The TCP checksum must be right (source: tcp_csum_check)."""
         return csum_check(pkt)
+
+
+def _but_syn(row: tuple[State, ...]) -> tuple[State | None, ...]:
+    return tuple(None if bits & SYN else after for bits, after in enumerate(row))
 
 
 TCP: Final = Tcp()

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ipvs_model.flags import PKT_PROPERTY, Verdict
+from ipvs_model.flags import PKT_PARTIAL, PKT_PROPERTY, Verdict
 from ipvs_model.packet import Packet
 from ipvs_model.packet.encap import encapsulate
-from ipvs_model.packet.rewrite import dec_ttl, dnat, snat
+from ipvs_model.packet.rewrite import dec_ttl, dnat, snat, translated
 
 if TYPE_CHECKING:
     from ipvs_model.dest import Dest
@@ -146,16 +146,20 @@ class Marked(Action):
 class NatIn(Action):
     """Destination rewritten to ``real``; sent with one hop less, or accepted when the server is this host."""
 
-    __slots__ = ("real",)
+    __slots__ = ("hop", "real")
 
     def __init__(self, real: int, route: Route) -> None:
         local = route.local
         super().__init__(Verdict.ACCEPT if local else Verdict.STOLEN, "local" if local else "forwarded", None if local else route)
         self.real = real
+        self.hop = 0 if local else 1  #: what is taken from the TTL
 
     def apply(self, packet: Packet) -> Packet | None:
         """The translated packet."""
-        return _marked(dnat(packet, self.real, dec_ttl=self.verdict is Verdict.STOLEN))
+        bits = packet.bits
+        if packet.lane and not bits & PKT_PARTIAL:
+            return translated(packet, packet.src, self.real, packet.ttl - self.hop, bits | PKT_PROPERTY)
+        return _marked(dnat(packet, self.real, dec_ttl=self.hop == 1))
 
 
 class NatOut(Action):
@@ -169,6 +173,9 @@ class NatOut(Action):
 
     def apply(self, packet: Packet) -> Packet | None:
         """The translated packet."""
+        bits = packet.bits
+        if packet.lane and not bits & PKT_PARTIAL:
+            return translated(packet, self.virt, packet.dst, packet.ttl, bits | PKT_PROPERTY)
         return _marked(snat(packet, self.virt))
 
 

@@ -250,6 +250,7 @@ def bind_xmit(cp: Conn) -> None:
     if xmit is None:
         if len(dest.xmits) >= MANY + 2 * (dest.totalconns + dest.persistconns):
             dest.xmits = {key: other for key, other in dest.xmits.items() if other.users}
+            dest.usual = None
         xmit = dest.xmits[key] = kind(cp.ipvs, dest, cp.real, cp.virt)
         cp.ipvs.conns.add_virtual(cp.virt)
     xmit.users += 1
@@ -260,6 +261,6 @@ def bind_xmit(cp: Conn) -> None:
 
 def routes_changed(dest: Dest) -> None:
     """Drop what is cached for a destination: its route, and its entries' actions (source: ip_vs_ctl.c, __ip_vs_dst_cache_reset)."""
-    dest.route = None
+    dest.route = dest.usual = None
     for xmit in dest.xmits.values():
         xmit.forget()
