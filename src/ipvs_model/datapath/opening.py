@@ -1,0 +1,117 @@
+"""The quick road for packets that open a connection: what the layered path does with an ordinary one, fused into two functions.
+
+Ordinary is a TCP SYN or a UDP datagram that finds no entry, from a client endpoint that no other rule is about, to an address service without persistence
+and one-packet scheduling, while no defence and no rare switch is on. Whatever the scheduler then answers is honoured: when the chosen destination, or the
+way to it, needs a look of its own, the layered path goes on from there.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from ipvs_model.conn import LOOPBACK, blank_conn
+from ipvs_model.datapath.incoming import forward
+from ipvs_model.datapath.scheduling import connect, leave
+from ipvs_model.flags import (
+    FTPDATA,
+    IP_VS_CONN_F_HASHED,
+    IP_VS_CONN_F_INACTIVE,
+    IP_VS_CONN_F_NFCT,
+    IP_VS_CONN_F_NOOUTPUT,
+    IP_VS_CONN_F_ONE_PACKET,
+    IP_VS_SVC_F_ONEPACKET,
+    IP_VS_SVC_F_PERSISTENT,
+    Hook,
+)
+from ipvs_model.packet import fill_iph
+
+if TYPE_CHECKING:
+    from ipvs_model.conn_table import Table
+    from ipvs_model.dest import Dest
+    from ipvs_model.netns import Netns
+    from ipvs_model.packet import IpHdr, Packet
+    from ipvs_model.protocol import ProtoData
+    from ipvs_model.service import Service
+    from ipvs_model.transmit.action import Action
+
+LOCAL_IN: Final = Hook.LOCAL_IN
+SYN: Final = 2
+SYN_RST: Final = 6
+UNUSUAL_SERVICE: Final = IP_VS_SVC_F_PERSISTENT | IP_VS_SVC_F_ONEPACKET
+ODD_PORTS: Final = (0, FTPDATA)
+
+
+def open_connection(ns: Netns, table: Table, pkt: Packet) -> Action | None:
+    """Let a packet of LOCAL_IN open a connection; None, and nothing has changed, if it is for the layered path.
+
+    The caller knows that nobody watches, no daemon runs, routes are static, no client endpoint is a virtual one, the packet is a plain one without
+    ``bits``, and ``table``, that of its family and protocol, has nothing under its source.
+    """
+    src, dst, flags = pkt.src, pkt.dst, pkt.flags
+    svc = ns.services.by_addr.get((pkt.lane, dst))
+    if svc is None or svc.flags & UNUSUAL_SERVICE or pkt.mark or (flags & SYN_RST != SYN and flags >= 0):
+        return None
+    if src & 0xFFFF in ODD_PORTS or src >> 40 in LOOPBACK or src in ns.conns.virtuals or dst in table:
+        return None
+    pd = ns.protocols[svc.protocol]
+    if ns.drop_rate or ns.no_cport_count or ns.sysctl.nat_icmp_send or svc.scheduler is None or (pd.apps and dst & 0xFFFF in pd.apps):
+        return None
+    iph = fill_iph(pkt)
+    dest = svc.scheduler.schedule(svc, pkt, iph)
+    if dest is None:
+        return leave(svc, pkt, iph, LOCAL_IN)
+    xmit = dest.usual
+    if xmit is None or xmit.virt != dst or pkt.length > xmit.mtu or pkt.ttl <= 1:
+        return open_with_care(svc, pkt, iph, pd, dest)
+
+    flags = dest.conn_flags | IP_VS_CONN_F_HASHED
+    state = pd.states[0]
+    if pkt.flags >= 0:
+        state = state.rows[2 if flags & IP_VS_CONN_F_NOOUTPUT else 0][pkt.flags]
+    if state.active:
+        flags &= ~IP_VS_CONN_F_INACTIVE
+        dest.activeconns += 1
+    if ns.sysctl.conntrack:
+        flags |= IP_VS_CONN_F_NFCT
+    cp = blank_conn(ns, svc.af, svc.protocol, src, xmit.virt, xmit.real, flags)
+    cp.state = state
+    cp.timeout = state.timeout
+    cp.in_pkts = 1
+    cp.quick = True
+
+    cp.dest = ns.served = dest
+    dest.refcnt += 1
+    dest.totalconns += 1
+    if dest.totalconns == dest.u_threshold:
+        dest.update_overload(1)
+    cp.xmit = xmit
+    xmit.users += 1
+
+    table[src] = cp
+    conns = ns.conns
+    conns.seq += 1
+    cp.hash_seq = conns.seq
+
+    stats = dest.stats
+    stats.conns += 1
+    stats.inpkts += 1
+    stats.inbytes += pkt.length
+    svc.stats.conns += 1
+    ns.tot_stats.conns += 1
+
+    clock = ns.clock
+    if state.stamp != clock.now:
+        state.refresh(clock)
+    clock.arm_in(cp, state.expires, state.bucket)  # type: ignore[arg-type]
+    action: Action = xmit.action
+    return action
+
+
+def open_with_care(svc: Service, pkt: Packet, iph: IpHdr, pd: ProtoData, dest: Dest) -> Action:
+    """The layered path from the scheduler's answer on; what it finds out about the destination is remembered for the next packet."""
+    cp = connect(svc, pkt, iph, dest)
+    xmit = cp.xmit
+    action = forward(svc.ipvs, LOCAL_IN, pkt, iph, pd, cp)
+    if dest.svc is svc and dest.available and dest.af == svc.af and xmit is not None and not dest.conn_flags & IP_VS_CONN_F_ONE_PACKET:
+        dest.usual = xmit
+    return action
