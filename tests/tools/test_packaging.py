@@ -91,3 +91,9 @@ def test_core_dependencies_are_attrs_and_sortedcontainers():
 
 def test_py_typed_is_shipped():
     assert (SOURCE / "ipvs_model" / "py.typed").exists()
+
+
+def test_every_file_that_is_not_python_is_shipped():
+    patterns = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]["ipvs_model"]
+    others = {path for path in (SOURCE / "ipvs_model").rglob("*") if path.is_file() and path.suffix not in (".py", ".pyc")}
+    assert others == {path for pattern in patterns for path in (SOURCE / "ipvs_model").glob(pattern)}

@@ -4,6 +4,7 @@
 const data = JSON.parse(document.getElementById("data").textContent);
 const LAST = Math.max(data.duration, 1e-6); // end of the capture, in seconds
 const COLOURS = 10;
+const SHORT = new Intl.NumberFormat("en", { notation: "compact" }); // 120K
 // states that most readers meet keep their colour from page to page; numbers are those of the --c colours
 const STATE_COLOURS = {
   ESTABLISHED: 2, SYN_RECV: 1, SYN_SENT: 8, FIN_WAIT: 0, TIME_WAIT: 4, CLOSE: 7, CLOSE_WAIT: 6, LAST_ACK: 3, LISTEN: 5, SYNACK: 9, UDP: 5, ASSURED: 2, NONE: 7, template: 8,
@@ -86,7 +87,7 @@ function chart(title, series, stacked) {
     svg.replaceChildren();
     for (const value of ticks(0, highest, 4).found.filter(Number.isInteger)) {
       svg.append(drawn("line", { class: "grid", x1: left, x2: width - right, y1: y(value), y2: y(value) }));
-      svg.append(drawn("text", { x: left - 7, y: y(value) + 4, "text-anchor": "end" }, String(value)));
+      svg.append(drawn("text", { x: left - 7, y: y(value) + 4, "text-anchor": "end" }, value < 1e5 ? String(value) : SHORT.format(value)));
     }
     const times = ticks(0, LAST, width / 110);
     for (const time of times.found) svg.append(drawn("text", { x: Math.min(x(time), width - 26), y: height - 6, "text-anchor": "middle" }, seconds(time, times.step)));
