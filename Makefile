@@ -7,13 +7,13 @@ VENV ?= .venv
 PYTHON ?=
 BIN := $(VENV)/bin
 SETUP := .ci/setup pyproject.toml
-.PHONY: help demo test lint types contract tests test-all soak bench docs clean
+.PHONY: help demo test lint types contract tests test-all soak bench bench-check docs clean
 
 help:
 	@echo "make demo      install, replay a real capture through IPVS, write demo/report.html"
 	@echo "make test      everything CI runs: lint, types, import contract, tests"
 	@echo "make test-all  the tests on each of Python 3.11, 3.12, 3.13 that is on this machine"
-	@echo "make soak      the long runs · make bench: every figure · make docs: the book, in docs/_build/html"
+	@echo "make soak      the long runs · make bench: every figure · make bench-check: instruction counts · make docs: the book, in docs/_build/html"
 
 # One stamp a set of extras: a repeated make installs nothing, a changed pyproject.toml installs again.
 $(VENV)/.have-cli: $(SETUP)
@@ -55,6 +55,9 @@ soak: $(VENV)/.have-dev
 
 bench: $(VENV)/.have-bench
 	$(BIN)/python -m benchmarks
+
+bench-check: $(VENV)/.have-bench
+	$(BIN)/python -m benchmarks.instructions
 
 docs: $(VENV)/.have-docs
 	$(BIN)/python -m sphinx -W -q docs docs/_build/html

@@ -75,7 +75,7 @@ class CapturedPacket(NamedTuple):
     repairs: tuple[str, ...]  #: header fields that offloading had left open and that were filled in
 
 
-#: a record as it stands in the file: position, time in nanoseconds, captured bytes, bytes on the wire, link type
+#: a record as it stands in the file: position, time in nanoseconds, captured bytes, bytes on the wire as it claims, link type
 Frame: TypeAlias = tuple[int, int, bytes, int, int]
 
 
@@ -215,7 +215,7 @@ class Capture:
             return None
         self.link_types.add(LINK_TYPES[link_type][0])
         try:
-            return CapturedPacket(self.records, position, time, *ip_packet(link_type, data, wire_length))
+            return CapturedPacket(self.records, position, time, *ip_packet(link_type, data, max(wire_length, len(data))))
         except NotIP as other:
             self._pass_over(str(other), position)
         except Damaged as damage:
@@ -268,7 +268,7 @@ class Capture:
                 if end > len(buffer) or captured > limit:
                     break
                 self.records += 1
-                yield before + at, seconds * 1_000_000_000 + fraction * unit, buffer[body:end], max(wire_length, captured), link_type
+                yield before + at, seconds * 1_000_000_000 + fraction * unit, buffer[body:end], wire_length, link_type
                 at = end
             source.skip_to(at)
             position = source.position  # the record across the end of the window
@@ -287,7 +287,7 @@ class Capture:
             if len(frame) < captured:
                 self._problem(position, f"the file ends in the middle of it ({len(frame)} of {captured} bytes)")
                 return
-            yield position, seconds * 1_000_000_000 + fraction * unit, frame, max(wire_length, captured), link_type
+            yield position, seconds * 1_000_000_000 + fraction * unit, frame, wire_length, link_type
 
     def _pcapng(self) -> Iterator[Frame]:
         source, order, time = self._source, "<", 0
@@ -350,7 +350,7 @@ class Capture:
             return None
         link_type, nanoseconds, _ = interfaces[number]
         when = time if stamp is None else nanoseconds(stamp)
-        return position, when, block[start : start + captured], max(wire_length, captured), link_type
+        return position, when, block[start : start + captured], wire_length, link_type
 
 
 def _interface(block: bytes, order: str) -> tuple[int, Callable[[int], int], int]:
