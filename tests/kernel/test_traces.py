@@ -48,21 +48,23 @@ CORE = read_names(HERE / "core.txt")  #: scenarios that need only rr, wrr, lc, w
 ADMINISTRATION = read_names(HERE / "administration.txt")  #: what an administrator can say, without SCTP, helpers, other tunnels
 
 
-def replay(*files: str, names: frozenset[str] | None = None) -> Report:
-    report = Report(tuple(verify(select([HERE / "traces" / f"{file}.jsonl.gz" for file in files], names))))
+def replay(*files: str, names: frozenset[str] | None = None, layered: bool = False) -> Report:
+    report = Report(tuple(verify(select([HERE / "traces" / f"{file}.jsonl.gz" for file in files], names), layered=layered)))
     assert not report.divergences, "\n".join(map(str, report.divergences[:5]))
     return report
 
 
+@pytest.mark.parametrize("layered", [False, True], ids=["quick", "layered"])
 @pytest.mark.parametrize("file", COUNTS)
-def test_every_scenario_of(file):
-    report = replay(file)
+def test_every_scenario_of(file, layered):
+    report = replay(file, layered=layered)
     assert (report.scenarios, report.steps, report.kernel) == (*COUNTS[file], "6.12.115")
 
 
+@pytest.mark.parametrize("layered", [False, True], ids=["quick", "layered"])
 @pytest.mark.parametrize("file", FRESH)
-def test_fresh_scenarios_of(file):
-    report = Report(tuple(verify(select([HERE / "fresh" / f"{file}.jsonl.gz"]))))
+def test_fresh_scenarios_of(file, layered):
+    report = Report(tuple(verify(select([HERE / "fresh" / f"{file}.jsonl.gz"]), layered=layered)))
     assert not report.divergences, "\n".join(map(str, report.divergences[:5]))
     assert report.scenarios == FRESH[file]
 

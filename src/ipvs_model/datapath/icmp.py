@@ -249,6 +249,7 @@ def _tunnel_error(ns: Netns, hook: Hook, pkt: Packet, iph: IpHdr, off: int, quot
         dest = cp.dest
         cached = dest.route if dest is not None else None
         ns.routing.update_pmtu(AF_INET, int.from_bytes(raw[off + 16 : off + 20]), mtu)
+        ns.quick_changed()
         if not inner.df:
             return TUNNEL_ERROR
         if cached is not None:

@@ -136,6 +136,12 @@ class HostRouting:
         self.devices[name].mtu = mtu
         self._forget()
 
+    @property
+    def static(self) -> bool:
+        """Every unicast address has a route, and no path MTU was ever learned."""
+        whole = all((ADDRESS_BITS[af], 0) in table and all(entry.kind == "unicast" for entry in table.values()) for af, table in self._tables.items())
+        return whole and not self._generation
+
     def _forget(self) -> None:
         self._is_local.clear()
         self._routes.clear()

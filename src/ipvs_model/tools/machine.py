@@ -247,7 +247,7 @@ class Host:
     # --- the model inside ---------------------------------------------------------------------------------------------
     def _through(self, hook: Hook, packet: Packet, flow: Flow | None) -> Packet | None:
         """A packet passes a hook: as it goes on, or None. Errors that the model sent on the way, which have passed LOCAL_OUT, leave first, then what it transmitted."""
-        action = self.ipvs.run_hook(hook, packet)
+        action = self.ipvs.process(packet, hook)
         outbox = self.ns.outbox
         while outbox:
             error = outbox.pop(0).packet
@@ -289,12 +289,12 @@ def too_big(packet: Packet, mtu: int) -> bool:
     return (packet.frag_max_size or packet.length) > mtu
 
 
-def trace_machine(start_jiffies: int, *, hz: int = 250, estimation: bool = False, age: int = TRACE_AGES[0]) -> Host:
+def trace_machine(start_jiffies: int, *, hz: int = 250, estimation: bool = False, age: int = TRACE_AGES[0], fast_path: bool = True) -> Host:
     """The machine on which the kernel traces were recorded, at the moment a scenario starts.
 
     Clients live behind the device "cli", real servers behind "rs"; 192.0.2.0/24 and 2001:db8:2::/64 are local; the FTP helper is loaded.
     ``start_jiffies`` is the kernel's 32-bit count; the clock shows all 64 bits. ``estimation``: leave run_estimation on;
-    ``age``: jiffies since the namespace was made, from which the estimator counts.
+    ``age``: jiffies since the namespace was made, from which the estimator counts; ``fast_path``: whether packets may take the quick road.
     """
     routing = HostRouting(hz=hz)
     for name, addresses in TRACE_DEVICES.items():
@@ -305,7 +305,7 @@ def trace_machine(start_jiffies: int, *, hz: int = 250, estimation: bool = False
         routing.add_local(prefix)
     interfaces = {name: device.mtu for name, device in routing.devices.items()}
     start = start_jiffies if start_jiffies >= initial_jiffies(hz) else start_jiffies + (1 << 32)
-    ipvs = IPVS(Environment(hz=hz, start_jiffies=start - age, routing=routing, interfaces=interfaces), plugins=[Ftp])
+    ipvs = IPVS(Environment(hz=hz, start_jiffies=start - age, routing=routing, interfaces=interfaces, fast_path=fast_path), plugins=[Ftp])
     ipvs.clock.advance_to(start)
     if not estimation:
         ipvs.sysctl_write("run_estimation", 0)

@@ -18,6 +18,7 @@ from __future__ import annotations
 import shlex
 import traceback
 from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from multiprocessing import Pool
 from pathlib import Path
 from typing import Final
@@ -144,11 +145,11 @@ class _Differs(Exception):
 
 
 # --- one scenario -----------------------------------------------------------------------------------------------------
-def check(trace: Trace) -> Checked:
-    """Replay one scenario, with as many choices as it takes."""
+def check(trace: Trace, *, layered: bool = False) -> Checked:
+    """Replay one scenario, with as many choices as it takes; ``layered``: without the quick road."""
     best: Checked | None = None
     for age in TRACE_AGES if trace.estimation else TRACE_AGES[:1]:
-        checked = _check_at(trace, age)
+        checked = _check_at(trace, age, layered)
         if checked.divergence is None:
             return checked
         if best is None or checked.steps > best.steps:
@@ -157,11 +158,11 @@ def check(trace: Trace) -> Checked:
     return best
 
 
-def _check_at(trace: Trace, age: int) -> Checked:
+def _check_at(trace: Trace, age: int, layered: bool) -> Checked:
     best: Checked | None = None
     choices: tuple[bool, ...] = ()
     for _ in range(RUNS):
-        run = _Run(trace, choices, age)
+        run = _Run(trace, choices, age, layered)
         checked = run.check()
         if checked.divergence is None:
             return checked
@@ -181,12 +182,12 @@ def _check_at(trace: Trace, age: int) -> Checked:
 class _Run:
     """One replay of a scenario. ``choices``: for its first long commands, whether they act a jiffy early; ``taken`` holds those of all that were met."""
 
-    def __init__(self, trace: Trace, choices: Sequence[bool], age: int) -> None:
+    def __init__(self, trace: Trace, choices: Sequence[bool], age: int, layered: bool) -> None:
         self.trace = trace
         self.open = list(choices)
         self.taken: list[bool] = []
         self.needed = int(age != TRACE_AGES[0])
-        self.host: Host = trace_machine(trace.start_jiffies, hz=trace.hz, estimation=trace.estimation, age=age)
+        self.host: Host = trace_machine(trace.start_jiffies, hz=trace.hz, estimation=trace.estimation, age=age, fast_path=not layered)
         self.start = self.host.ipvs.clock.now
 
     def check(self) -> Checked:
@@ -332,13 +333,14 @@ def select(paths: Iterable[str | Path], names: frozenset[str] | None = None) -> 
         raise SelectionError("no scenario in these files" if names is None else "none of the scenarios named is in these files")
 
 
-def verify(traces: Iterable[Trace], *, jobs: int = 1) -> Iterator[Checked]:
-    """Replay scenarios, in ``jobs`` processes; the results come in the order of the scenarios."""
+def verify(traces: Iterable[Trace], *, jobs: int = 1, layered: bool = False) -> Iterator[Checked]:
+    """Replay scenarios, in ``jobs`` processes; the results come in the order of the scenarios. ``layered``: without the quick road."""
+    one = partial(check, layered=layered)
     if jobs <= 1:
-        yield from map(check, traces)
+        yield from map(one, traces)
         return
     with Pool(jobs) as pool:
-        yield from pool.imap(check, traces, chunksize=4)
+        yield from pool.imap(one, traces, chunksize=4)
 
 
 __all__ = ["Checked", "Divergence", "Report", "SelectionError", "TraceError", "check", "read_names", "select", "verify"]

@@ -14,15 +14,16 @@ DEFAULT_SHOWN = 10
 @click.option("--names", type=click.Path(exists=True, dir_okay=False), help="Take only the whole scenarios named in this file, one a line.")
 @click.option("--show", default=DEFAULT_SHOWN, show_default=True, type=click.IntRange(min=0), help="Divergences to show in full; the others are named.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead.")
+@click.option("--layered", is_flag=True, help="Let no packet take the quick road.")
 @click.option("--jobs", default=1, show_default=True, type=click.IntRange(min=1), help="Processes.")
-def command(traces: tuple[str, ...], names: str | None, show: int, as_json: bool, jobs: int) -> None:
+def command(traces: tuple[str, ...], names: str | None, show: int, as_json: bool, layered: bool, jobs: int) -> None:
     """Replay kernel TRACES step by step and byte by byte; exit status 1 if anything differs, 2 if a file cannot be used.
 
     A scenario ends at its first divergence. The last line counts scenarios, compared steps and divergences.
     """
     wanted = None if names is None else read_names(names)
     try:
-        report = Report(tuple(verify(select(traces, wanted), jobs=jobs)))
+        report = Report(tuple(verify(select(traces, wanted), jobs=jobs, layered=layered)))
     except (TraceError, SelectionError) as error:
         raise click.UsageError(str(error)) from None
     divergences = report.divergences
