@@ -10,7 +10,7 @@ from ipvs_model.invariants import check
 from ipvs_model.ipvs import IPVS
 from ipvs_model.packet import Packet
 from ipvs_model.transmit.action import REASONS
-from soak import control, malformed, sync
+from soak import control, fuzz, malformed, sync, targets
 
 KINDS = tuple(Run(0).traffic.makers)
 
@@ -55,6 +55,29 @@ def test_a_refused_command_changes_nothing():
     outcome = control.run(200, seed=5)
     assert 50 < outcome.refused < 190
     assert {name.split()[0] for name in outcome.errors} >= {"new_service", "set_dest", "config", "sysctl"}
+
+
+def test_a_story_is_taken_apart_as_it_was_put_together():
+    steps = [(3, b""), (0x45, b"x" * 300), (0, b"y")]
+    assert targets.split(targets.join(steps)) == steps
+    assert targets.split(targets.join(steps)[:-1]) == [*steps[:2], (0, b"")]
+
+
+@pytest.mark.parametrize(("name", "count"), [("packets", 300), ("sync", 2000)])
+def test_what_is_fuzzed_takes_its_corpus_and_mutations_of_it(name, count):
+    targets.replay(name, count, seed=5)
+
+
+def test_a_target_finds_a_packet_that_raises(monkeypatch):
+    monkeypatch.setattr(IPVS, "receive", lambda self, packet, hook: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        targets.replay("packets", 0, seed=1)
+
+
+def test_what_the_fuzzer_says_at_its_ends_is_understood():
+    said = "#200\tINITED cov: 1900 ft: 4657 corp: 190/100Kb exec/s: 0 rss: 90Mb\n#21850\tDONE   cov: 2743 ft: 8740 corp: 574/1105Kb lim: 4096 exec/s: 35 rss: 99Mb\n"
+    assert fuzz.read(said) == fuzz.Outcome(21850, 1900, 2743, 4657, 8740, 574)
+    assert fuzz.read("Uncaught Python exception") is None
 
 
 def test_the_command_line_says_what_a_run_saw(capsys):

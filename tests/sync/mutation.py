@@ -141,6 +141,27 @@ def has_port(record: SyncRecord | None) -> bool:
     return record is not None and record.is_template and record.client & 0xFFFF != 0
 
 
+@frozen
+class Fed:
+    """What a datagram did: result codes of its records, entries made or replaced; not usable: the backup's counters go wrong from here (`has_port`)."""
+
+    codes: list[int]
+    entries: int
+    usable: bool
+
+
+def feed(ipvs: IPVS, payload: bytes) -> Fed:
+    """Give a backup a datagram. Raises AssertionError if an invalid record was applied or a valid one was not; nothing else may be raised."""
+    before = ipvs.ns.conn_count
+    report = ipvs.receive_sync(payload)
+    made = [found.conn for found in report.records if found.fate in ("created", "replaced") and found.conn is not None]
+    applied = {_key(r.af, r.protocol, r.client, r.virt) for found in report.records if found.code == 0 and (r := found.record) is not None}
+    assert applied == valid_keys(payload), f"{payload.hex()}: {applied ^ valid_keys(payload)} are read in two ways"
+    assert {_key(c.af, c.protocol, c.client, c.virtual) for c in made} <= applied, f"{payload.hex()} made an entry from an invalid record"
+    assert ipvs.ns.conn_count == before + len(made), f"{payload.hex()} made entries that it does not report"
+    return Fed([found.code for found in report.records], len(made), not any(has_port(found.record) for found in report.records if found.code == 0))
+
+
 def soak(count: int, seed: int) -> Tally:
     """Give a backup so many damaged messages. Raises AssertionError if an invalid record made an entry, or an invariant broke; nothing else may be raised."""
     rng = random.Random(seed)
@@ -149,17 +170,10 @@ def soak(count: int, seed: int) -> Tally:
     codes: Counter[int] = Counter()
     entries = 0
     for number in range(count):
-        payload = mutate(rng, seeds)
-        before = ipvs.ns.conn_count
-        report = ipvs.receive_sync(payload)
-        codes.update(found.code for found in report.records)
-        made = [found.conn for found in report.records if found.fate in ("created", "replaced") and found.conn is not None]
-        applied = {_key(r.af, r.protocol, r.client, r.virt) for found in report.records if found.code == 0 and (r := found.record) is not None}
-        assert applied == valid_keys(payload), f"{payload.hex()}: {applied ^ valid_keys(payload)} are read in two ways"
-        assert {_key(c.af, c.protocol, c.client, c.virtual) for c in made} <= applied, f"{payload.hex()} made an entry from an invalid record"
-        assert ipvs.ns.conn_count == before + len(made), f"{payload.hex()} made entries that it does not report"
-        entries += len(made)
-        if any(has_port(found.record) for found in report.records if found.code == 0):
+        fed = feed(ipvs, mutate(rng, seeds))
+        codes.update(fed.codes)
+        entries += fed.entries
+        if not fed.usable:
             ipvs = backup()
         if number % 50 == 49:
             check(ipvs.ns)
