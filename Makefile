@@ -22,6 +22,8 @@ $(VENV)/.have-dev: $(SETUP)
 	.ci/setup "$(VENV)" dev "$(PYTHON)"
 $(VENV)/.have-bench: $(SETUP)
 	.ci/setup "$(VENV)" bench "$(PYTHON)"
+$(VENV)/.have-soak: $(SETUP)
+	.ci/setup "$(VENV)" soak "$(PYTHON)"
 $(VENV)/.have-docs: $(SETUP)
 	.ci/setup "$(VENV)" docs "$(PYTHON)"
 
@@ -46,11 +48,14 @@ tests: $(VENV)/.have-dev
 test-all: test
 	.ci/each-python
 
-soak: $(VENV)/.have-dev
+soak: $(VENV)/.have-soak
 	$(BIN)/python -m soak malformed
 	$(BIN)/python -m soak sync
 	$(BIN)/python -m soak control
 	$(BIN)/python -m soak machine
+	$(BIN)/python -m soak fuzz-packets
+	$(BIN)/python -m soak fuzz-sync
+	$(BIN)/python -m soak mutation
 	HYPOTHESIS_PROFILE=soak $(BIN)/python -m pytest -n 2 -q tests
 
 bench: $(VENV)/.have-bench
