@@ -17,7 +17,7 @@ from tests.browser.page import Page, chromium
 
 from ipvs_model.tools.command_line import group
 
-COLOURS: Final = 128  #: enough for the pages, and a third of the bytes
+COLOURS: Final = 256  #: enough for the pages, and half of the bytes
 CAPTURE: Final = "examples/web-and-dns.pcap.gz"
 #: name → size of the window, dark or not, and what is done before the picture is taken
 PICTURES: Final = {
@@ -36,7 +36,7 @@ def main() -> None:
             page.driver.execute_cdp_cmd("Emulation.setScrollbarsHidden", {"hidden": True})
             page.open(report, size=size, dark=dark)
             page.run(script)
-            picture(page).quantize(COLOURS, dither=Image.Dither.NONE).save(ROOT / "docs" / "pictures" / f"{name}.png", optimize=True)
+            picture(page).quantize(COLOURS, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE).save(ROOT / "docs" / "pictures" / f"{name}.png", optimize=True)
 
 
 def picture(page: Page) -> Image.Image:
