@@ -19,7 +19,7 @@ def replayed(packets: int = 1_000_000, connections: int = 100_000) -> Pair:
     path = Path(folder.name) / "capture.pcap"
     assert write(path, packets, connections, seed=1) == packets
     rules = path.with_suffix(".rules").read_text()
-    e1 = established(repeat=20)
+    e1 = established(repeat=100)  # long enough to be as steady as a replay
 
     def model(kept: tempfile.TemporaryDirectory[str] = folder) -> float:
         replay = Replay(rules)

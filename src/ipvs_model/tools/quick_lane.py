@@ -1,7 +1,7 @@
-"""The quick lane of a replay, for the packets that most captures are full of: whole TCP segments in IPv4 and Ethernet, of connections that the model has.
+"""The quick lane of a replay, for the packets that most captures are full of: whole TCP segments in Ethernet frames and IPv4.
 
 It feeds such a packet to the model as `Replay.feed` does and counts what became of it; nothing is made that nobody wants to see: no captured packet with
-its position, no translated copy. Whatever is in any way unusual (a SYN, another protocol, options, offloaded checksums, marks, a packet that is lost) is
+its position, no translated copy. Whatever is in any way unusual (another protocol, IP options, offloaded checksums, marks, a packet that is lost) is
 left to `Replay.feed`, or to `Replay.account` when that shows only afterwards. So both lanes give the same results.
 """
 
@@ -19,13 +19,15 @@ ETHERNET: Final = 1
 ETHERTYPE_IPV4: Final = b"\x08\x00"
 HEADERS: Final = 14 + 20 + 20  #: bytes of Ethernet, IPv4 and TCP headers without options
 SYN: Final = 2
-ACK: Final = 16
+TCP_IPV4: Final = AF_INET << 16 | IPPROTO_TCP
+FORWARD: Final = Hook.FORWARD
 
 
-def quick_lane(replay: Replay, link_types: Container[str]) -> Callable[[Frame, int], bool]:
+def quick_lane(replay: Replay, link_types: Container[str], opens: bool = True) -> Callable[[Frame, int], bool]:
     """A function that takes a frame and the number of its record and returns whether it has fed it.
 
-    `link_types`: those met so far; the first frame of each goes the other way, which notes it.
+    `link_types`: those met so far; the first frame of each goes the other way, which notes it. `opens`: packets without a connection are taken, too; not
+    for a replay that looks at every new connection.
     """
     ns, process, routing = replay.ipvs.ns, replay.ipvs.process, replay.routing
     connection = ns.conns.table(AF_INET, IPPROTO_TCP).get
@@ -35,27 +37,29 @@ def quick_lane(replay: Replay, link_types: Container[str]) -> Callable[[Frame, i
     ethernet = LINK_TYPES[ETHERNET][0]
     to_server: dict[str, list[int]] = {}  # reason → how many, and the first
     to_client: dict[str, list[int]] = {}
-    parse, number, forward = Packet.parse, int.from_bytes, Hook.FORWARD
+    parse, number = Packet.parse, int.from_bytes
 
     def take(frame: Frame, record: int) -> bool:
         _, time, data, _, link_type = frame
         if link_type != ETHERNET or len(data) < HEADERS or data[12:14] != ETHERTYPE_IPV4 or not replay.last_time <= time < replay.next_tick:
             return False
         raw = data[14 : 14 + (data[16] << 8 | data[17])]
-        if data[47] & (SYN | ACK) == SYN or len(raw) < 40 or number(raw[:20], "big") % 65535 or ethernet not in link_types:  # the sum over a right header is 0xFFFF
+        if len(raw) < 40 or number(raw[:20], "big") % 65535 or ethernet not in link_types:  # the sum over a right header is 0xFFFF
             return False
         packet = parse(raw, device="eth0")
-        flags = packet.flags
-        if not packet.plain or packet.l4 != 20 or flags < 0 or packet.length > mtu:
+        if packet.lane != TCP_IPV4 or packet.l4 != 20 or packet.length > mtu:
             return False
+        src, dst = packet.src, packet.dst
         # left to a network card, the checksum would be the pseudo header's sum, with the length or without
-        pseudo = (packet.src >> 16) + (packet.dst >> 16) + IPPROTO_TCP
-        stated = (raw[36] << 8 | raw[37]) % 65535
-        if stated == pseudo % 65535 or stated == (pseudo + packet.length - 20) % 65535:
+        pseudo = (src >> 16) + (dst >> 16) + IPPROTO_TCP - (raw[36] << 8 | raw[37])
+        if not pseudo % 65535 or not (pseudo + packet.length - 20) % 65535:
             return False
-        if packet.dst >> 16 in virtual:
-            cp = connection(packet.src)
-            if cp is None or not cp.quick or cp.virt != packet.dst or flags & SYN:  # a SYN may begin another connection
+        if dst >> 16 in virtual:
+            cp = connection(src)
+            if cp is None:
+                if not opens or ns.no_cport_count:
+                    return False
+            elif not cp.quick or cp.virt != dst or packet.flags & SYN:  # a SYN may begin another connection
                 return False
             replay.last_time = time
             replay.client_packets += 1
@@ -66,15 +70,15 @@ def quick_lane(replay: Replay, link_types: Container[str]) -> Callable[[Frame, i
             fate = to_server.get(action.reason)
             if fate is None:
                 fate = to_server[action.reason] = replay.fate(CLIENT, action, "on", record)
-        elif feeds_answers and packet.src >> 16 in virtual:
-            cp = connection(packet.dst)
-            if cp is None or not cp.quick or cp.virt != packet.src or cp.flags & IP_VS_CONN_F_FWD_MASK != IP_VS_CONN_F_MASQ:
+        elif feeds_answers and src >> 16 in virtual:
+            cp = connection(dst)
+            if cp is None or not cp.quick or cp.virt != src or cp.flags & IP_VS_CONN_F_FWD_MASK != IP_VS_CONN_F_MASQ:
                 return False
             packet.src = cp.real  # as snat does it, on a packet that nobody else has
             packet.lazy |= LAZY_NAT
             replay.last_time = time
             replay.answers_fed += 1
-            action = process(packet, forward)
+            action = process(packet, FORWARD)
             if action.reason != "translated" or packet.ttl <= 1 or outbox:
                 replay.account(ANSWER, packet, action, action.apply(packet), None, record)
                 return True

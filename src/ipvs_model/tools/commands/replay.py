@@ -153,7 +153,7 @@ def play(path: str, replay: Replay, write: Path | None = None, interrupts: Seque
         capture = stack.enter_context(Capture(path))
         writer = stack.enter_context(CaptureWriter(write)) if write is not None else None
         tell = stack.enter_context(progress("replaying"))
-        take = quick_lane(replay, capture.link_types) if writer is None else _declined  # the quick lane makes no packets that could be written
+        take = quick_lane(replay, capture.link_types, opens=not isinstance(replay, Chooser)) if writer is None else _declined  # the quick lane makes no packets that could be written
         for frame in capture.frames():
             record = capture.records
             if not take(frame, record) and (captured := capture.packet(frame)) is not None:
