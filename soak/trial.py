@@ -34,8 +34,10 @@ import pytest
 from attrs import define, frozen
 
 SLOW: Final = 1.0  #: seconds of CPU time; a test that takes longer is no fast one
-ENOUGH: Final = 2.0  #: seconds of CPU time of tests that a mutant has to survive
+ENOUGH: Final = 1.5  #: seconds of CPU time of tests that a mutant has to survive
 MEMORY: Final = 4 << 30  #: bytes of address space of a child
+#: for pytest, which is not pleased to find its plug-ins imported already
+OPTIONS: Final = ("-q", "-p", "no:cacheprovider", "-W", "ignore::pytest.PytestAssertRewriteWarning")
 IMPORT_LIMIT: Final = 120.0  #: seconds of CPU time for the tests of a module
 
 
@@ -149,9 +151,16 @@ class Session:
     def _measure(self) -> Reach:
         """Run every test under coverage."""
         files = sorted(map(str, self.files.values()))
-        signal.signal(signal.SIGPROF, _too_slow)
+        slow = set()
+
+        def too_slow(*_: object) -> None:
+            slow.add(number)
+            raise TimeoutError
+
+        signal.signal(signal.SIGPROF, too_slow)
         cov = coverage.Coverage(data_file=None, include=files, config_file=False)
         seconds = {}
+        failing = []
         cov.start()
         for number, item in enumerate(self.items):
             cov.switch_context(str(number))
@@ -160,8 +169,12 @@ class Session:
             with suppress(TimeoutError):
                 if passes(item):
                     seconds[number] = time.process_time() - before
+                elif number not in slow:
+                    failing.append(item.nodeid)
             signal.setitimer(signal.ITIMER_PROF, 0)
         cov.stop()
+        if failing:
+            raise RuntimeError(f"fail without a mutant: {failing}")
         data = cov.get_data()
         lines = {file: {line: [int(name) for name in names if name and int(name) in seconds] for line, names in data.contexts_by_lineno(file).items()} for file in files}
         return Reach(seconds, lines)
@@ -190,19 +203,21 @@ class Session:
         return fate_in_child(survives)
 
 
-def _too_slow(number: int, frame: object) -> None:
-    raise TimeoutError
-
-
 def passes(item: pytest.Item) -> bool:
     """Run one test with its fixtures; nothing is reported, for that takes longer than most tests."""
+    state = item.session._setupstate
     try:
-        item.session._setupstate.setup(item)
+        state.setup(item)
         item.runtest()
-        item.session._setupstate.teardown_exact(None)
     except Exception:  # noqa: BLE001 — an assertion, or what a mutant made go wrong
-        return False
-    return True
+        passed = False
+    else:
+        passed = True
+    try:
+        state.teardown_exact(None)
+    except Exception:  # noqa: BLE001
+        passed = False
+    return passed
 
 
 def survives_import(mutant: Mutant, path: Path, tests: tuple[str, ...]) -> bool:
@@ -211,7 +226,7 @@ def survives_import(mutant: Mutant, path: Path, tests: tuple[str, ...]) -> bool:
         del sys.modules[name]
     sys.meta_path.insert(0, _Changed(f"ipvs_model.{mutant.module.replace('/', '.')}", path, mutant.source))
     signal.setitimer(signal.ITIMER_PROF, IMPORT_LIMIT)
-    return pytest.main(["-x", "-q", "-p", "no:cacheprovider", *tests]) == 0
+    return pytest.main([*OPTIONS, "-x", *tests]) == 0
 
 
 class _Changed(MetaPathFinder, SourceFileLoader):
@@ -263,7 +278,7 @@ def try_group(mutants: list[Mutant], files: dict[str, Path], tests: tuple[str, .
     """Try mutants that have their tests in common; ``direct``: files of tests for mutants of what runs at import, by the first part of a module's name."""
     inside = [mutant for mutant in mutants if mutant.swaps is not None]
     print(f"{len(mutants)} mutants, {len(inside)} of them inside functions", flush=True)
-    pytest.main(["-q", "-s", "-p", "no:cacheprovider", *tests], plugins=[Session(inside, files)])
+    pytest.main([*OPTIONS, "-s", *tests], plugins=[Session(inside, files)])
     for mutant in mutants:
         if mutant.swaps is None:
             mutant.fate = fate_in_child(lambda changed=mutant: survives_import(changed, files[changed.module], direct[changed.module.split('/')[0]]))

@@ -28,6 +28,15 @@ def test_rr_example() -> None:
     assert last(bench.choices(1)) == "1"
 
 
+def test_rr_goes_on_behind_the_one_that_is_deleted() -> None:
+    for place in range(5):
+        bench = pool("rr", 1, 1, 1, 1, 1)
+        chosen = bench.choices(place + 1)[-1]
+        bench.delete(chosen)
+        round_of_others = "5 4 3 2 1 5 4 3 2 1".split()[place + 1 : place + 5]
+        assert last(bench.choices(4)) == " ".join(round_of_others)
+
+
 def test_wrr_example_fresh_and_grown() -> None:
     grown = pool("wrr", 2, 3, 4)
     assert last(grown.choices(12)) == "3 2 1 3 3 2 3 2 1 3 2 1"
