@@ -17,8 +17,9 @@ from ipvs_model.apps import App, AppRegistry
 from ipvs_model.conn import Conn
 from ipvs_model.conn_table import ConnTable
 from ipvs_model.control import Control
-from ipvs_model.datapath import run_hook
+from ipvs_model.datapath import run_hook, told
 from ipvs_model.datapath.fast import FastPath
+from ipvs_model.datapath.told import Told
 from ipvs_model.defence import Defence
 from ipvs_model.dest import Dest, DestTrash, DestUser, RealServerTable
 from ipvs_model.engines import EngineRegistry, PersistenceEngine
@@ -75,14 +76,39 @@ class Reason:
         return self.text
 
 
-@frozen
 class Outcome:
-    """What became of a packet: the verdict, the packets that left the host in order, what the local stack gets, and why."""
+    """What became of a packet: the verdict, the packets that left the host in order, what the local stack gets, and why. Not to be changed.
 
-    verdict: Verdict
-    emitted: tuple[Packet, ...]
-    delivered: Packet | None
-    reason: Reason
+    Nothing is told of an ordinary packet until somebody asks for ``reason``.
+    """
+
+    __slots__ = ("_why", "delivered", "emitted", "verdict")
+
+    def __init__(self, verdict: Verdict, emitted: tuple[Packet, ...], delivered: Packet | None, reason: Reason | Told) -> None:
+        self.verdict = verdict
+        self.emitted = emitted
+        self.delivered = delivered
+        self._why = reason
+
+    @property
+    def reason(self) -> Reason:
+        """Why it went there."""
+        why = self._why
+        if isinstance(why, Told):
+            code = why.action.reason
+            self._why = why = Reason(code, REASONS[code], why.hook, told.events(why))
+        return why
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Outcome):
+            return NotImplemented
+        mine, theirs = (self.verdict, self.emitted, self.delivered), (other.verdict, other.emitted, other.delivered)
+        return mine == theirs and self.reason == other.reason
+
+    __hash__ = None  # type: ignore[assignment]  # no packet has one
+
+    def __repr__(self) -> str:
+        return f"Outcome({self.verdict!r}, {self.emitted!r}, {self.delivered!r}, {self.reason!r})"
 
     def _repr_html_(self) -> str:
         return html.outcome(self)
@@ -194,8 +220,18 @@ class IPVS:
         chosen = self._hook_of(pkt, hook)
         if chosen is None:
             return Outcome(Verdict.DROP, (), None, Reason("no route", "the host drops it before any hook", Hook.LOCAL_IN))
-        events: list[Event] = []
         before = ns.emit
+        if before is None:
+            kept = self.fast.tell(pkt, chosen)
+            if kept is not None:  # sent or passed on as it is now: nothing for the local stack, no errors
+                action = kept[-1]
+                packet = action.apply(pkt)
+                assert packet is not None
+                if packet is not pkt:
+                    packet.bits &= ~PKT_PROPERTY
+                    packet.device = None
+                return Outcome(action.verdict, (packet,), None, kept)
+        events: list[Event] = []
         if before is None:
             ns.emit = events.append
         else:
@@ -210,6 +246,8 @@ class IPVS:
             action = run_hook(ns, chosen, pkt)
         finally:
             ns.emit = before
+            if not self.fast.tables:
+                self.fast.refresh()
         packet = action.apply(pkt)
         errors = [sent.packet for sent in ns.outbox[sent_before:]]
         del ns.outbox[sent_before:]

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 import pytest
-from attrs import frozen
+from attrs import evolve, frozen
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.lab import CLIENT, SERVERS, VIP, endpoint
@@ -52,7 +52,7 @@ class Flow:
 
 @frozen
 class Talk:
-    """A packet of a flow: from its client, or from a server, "own" being the one that its connection has."""
+    """A packet of a flow: from its client, or from a server, "own" being the one that its connection has; ``received``: with an outcome that tells why."""
 
     flow: Flow
     flags: str = "A"
@@ -63,6 +63,7 @@ class Talk:
     df: bool = True
     bits: int = 0
     text: bytes = b""
+    received: bool = False
 
     def at(self) -> Hook:
         return self.hook or (Hook.LOCAL_IN if self.server is None else Hook.FORWARD)
@@ -242,6 +243,11 @@ class Twins:
     def outcome(ipvs: IPVS, step: Talk | Error | Wait | Do) -> Iterator[Any]:
         if isinstance(step, Talk | Error):
             packet = step.packet(ipvs)
+            if isinstance(step, Talk) and step.received:
+                out = ipvs.receive(packet, step.at())
+                packet.mark += 1  # what was told stays as it was
+                yield out.verdict, [left.raw for left in out.emitted], out.delivered and out.delivered.raw, repr(out.reason)
+                return
             action = ipvs.process(packet, step.at())
             left = action.apply(packet)
             yield action.verdict, action.reason, action.device, action.next_hop
@@ -285,7 +291,7 @@ def talks(flows: st.SearchStrategy[Flow]) -> st.SearchStrategy[Talk]:
     rest = {
         "ttl": mostly(64, 2, 1, 0), "size": mostly(0, 10, 1440, 1461), "df": mostly(True, False),
         "bits": mostly(0, PKT_PROPERTY, PKT_CT_CONFIRMED, PKT_HAS_CT), "hook": mostly(None, *Hook),
-        "text": mostly(b"", ACTIVE, PASSIVE),
+        "text": mostly(b"", ACTIVE, PASSIVE), "received": mostly(False, True),
     }  # fmt: skip
     return st.builds(Talk, flows, flags, mostly(None, "own", "own", "A", "B") | st.just("own"), **rest)
 
@@ -379,8 +385,16 @@ PARTICULAR: dict[str, list[Any]] = {
     ],
     "somebody watches": [Odd("watch"), *opening(WEB), Talk(WEB), Odd("look away"), Talk(WEB), Odd("watch"), Talk(WEB), Talk(WEB, server="own")],
     "copies": [*opening(WEB), Talk(WEB), Odd("copy"), Talk(WEB), Odd("pickle"), Talk(WEB), Do("delete", TCP, "B"), Do("delete", TCP, "A"), Talk(WEB)],
+    "datagrams to a direct server": [
+        Do("forward", UDP, "A", "direct"), Do("forward", UDP, "B", "direct"), *opening(DNS, heard=False), Talk(DNS), Talk(DNS), Talk(DNS, server="own"), Talk(DNS),
+    ],
     "postponed by who holds it": [*opening(Flow("tcp", PERSISTENT)), Wait(20000), Talk(Flow("tcp", PERSISTENT)), Wait(0, True), Talk(Flow("tcp", PERSISTENT))],
 }  # fmt: skip
+
+
+@pytest.mark.parametrize("name", PARTICULAR)
+def test_what_is_told_afterwards(name: str) -> None:
+    tell([evolve(step, received=True) if isinstance(step, Talk) else step for step in PARTICULAR[name]])
 
 
 @pytest.mark.parametrize("timers", ["kernel", "exact"])

@@ -13,13 +13,17 @@ from typing import TYPE_CHECKING, Final
 
 from ipvs_model.datapath.hooks import run_hook
 from ipvs_model.datapath.opening import open_connection
+from ipvs_model.datapath.told import Told
 from ipvs_model.flags import AF_INET, IP_VS_CONN_F_NOOUTPUT, Hook
 from ipvs_model.protocol import enter_state
 from ipvs_model.protocols.tcp import ESTABLISHED
 from ipvs_model.timers import Bucket
+from ipvs_model.transmit.action import Accepted
 
 if TYPE_CHECKING:
     from ipvs_model.conn_table import Table
+    from ipvs_model.datapath.hooks import Handler
+    from ipvs_model.dest import Dest
     from ipvs_model.netns import Netns
     from ipvs_model.packet import Packet
     from ipvs_model.transmit.action import Action
@@ -30,15 +34,25 @@ FORWARD: Final = Hook.FORWARD
 NOOUTPUT: Final = IP_VS_CONN_F_NOOUTPUT
 
 
+_tuple: Final = tuple.__new__
+DECLINED: Final = Accepted("no hooks")
+
+
+def decline(ns: Netns, hook: Hook, pkt: Packet) -> Action:
+    """Stands where the layered path is, and leaves the packet alone."""
+    return DECLINED
+
+
 class FastPath:
     """``process`` of one namespace."""
 
-    __slots__ = ("clock", "ns", "tables")
+    __slots__ = ("clock", "layered", "ns", "tables")
 
     def __init__(self, ns: Netns) -> None:
         self.ns = ns
         self.clock = ns.clock
         self.tables: dict[int, Table] = {}
+        self.layered: Handler = run_hook  #: where packets go that this road does not take
 
     def refresh(self) -> None:
         """Something changed that opens or closes the road: watchers, daemons, hooks of a family, a table that is new.
@@ -55,21 +69,21 @@ class FastPath:
         """Run a hook for a packet: a shared, immutable action; ``action.apply(pkt)`` makes what leaves."""
         table = self.tables.get(pkt.lane)
         if table is None or pkt.bits:
-            return run_hook(self.ns, hook, pkt)
+            return self.layered(self.ns, hook, pkt)
         if hook is LOCAL_IN:
             cp = table.get(pkt.src)
             if cp is None:
-                return open_connection(self.ns, table, pkt) or run_hook(self.ns, hook, pkt)
+                return open_connection(self.ns, table, pkt) or self.layered(self.ns, hook, pkt)
             if cp.virt != pkt.dst or not cp.quick:
-                return run_hook(self.ns, hook, pkt)
+                return self.layered(self.ns, hook, pkt)
             xmit = cp.xmit
             length = pkt.length
             if length > xmit.mtu or pkt.ttl <= 1:
-                return run_hook(self.ns, hook, pkt)
+                return self.layered(self.ns, hook, pkt)
             before = cp.state
             state = before.quick[2 if cp.flags & NOOUTPUT else 0][pkt.flags]
             if state is None:
-                return run_hook(self.ns, hook, pkt)
+                return self.layered(self.ns, hook, pkt)
             stats = cp.dest.stats  # type: ignore[union-attr]
             stats.inpkts += 1
             stats.inbytes += length
@@ -78,20 +92,20 @@ class FastPath:
         elif hook is FORWARD:
             cp = table.get(pkt.dst)
             if cp is None or not cp.quick or cp.flags & NOOUTPUT:
-                return run_hook(self.ns, hook, pkt)
+                return self.layered(self.ns, hook, pkt)
             xmit = cp.xmit
             if xmit.server != pkt.src or xmit.mtu < 0:
-                return run_hook(self.ns, hook, pkt)
+                return self.layered(self.ns, hook, pkt)
             before = cp.state
             state = before.quick[1][pkt.flags]
             if state is None:
-                return run_hook(self.ns, hook, pkt)
+                return self.layered(self.ns, hook, pkt)
             stats = cp.dest.stats  # type: ignore[union-attr]
             stats.outpkts += 1
             stats.outbytes += pkt.length
             action = xmit.out
         else:
-            return run_hook(self.ns, hook, pkt)
+            return self.layered(self.ns, hook, pkt)
         if state is not before:
             enter_state(cp, state, ESTABLISHED)
         if state.stamp != self.clock.now:
@@ -103,3 +117,21 @@ class FastPath:
             self.clock.arm_in(cp, state.expires, bucket)
         cp.timeout = state.timeout
         return action
+
+    def tell(self, pkt: Packet, hook: Hook) -> Told | None:
+        """`process`, and what is needed to tell of it; None, and nothing has changed, if the packet is not for this road or finds no entry."""
+        table = self.tables.get(pkt.lane)
+        cp = None if table is None else table.get(pkt.src if hook is LOCAL_IN else pkt.dst)
+        if cp is None:
+            return None
+        before = cp.state
+        direction = 1 if hook is not LOCAL_IN else 2 if cp.flags & NOOUTPUT else 0
+        self.layered = decline
+        action = self.process(pkt, hook)
+        self.layered = run_hook
+        if action is DECLINED:
+            return None
+        dest: Dest = cp.dest  # type: ignore[assignment]
+        counted = dest.stats.outpkts if direction == 1 else dest.stats.inpkts
+        kept = (pkt, hook, pkt.mark, pkt.device, cp, direction, before, cp.state, cp.timeout, cp.refcnt, dest, counted, self.clock.now, cp.expires, cp.xmit.method, action)
+        return _tuple(Told, kept)

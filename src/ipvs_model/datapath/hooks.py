@@ -62,10 +62,11 @@ def run_hook(ns: Netns, hook: Hook, pkt: Packet) -> Action:
 
 def _run(ns: Netns, hook: Hook, pkt: Packet) -> Action:
     emit = ns.emit
+    text = repr(pkt) if emit is not None else ""
     action: Action = NO_HOOKS
     for handler in HANDLERS[hook]:
         if emit is not None:
-            emit(HookEntered(handler.__name__, hook, repr(pkt)))
+            emit(HookEntered(handler.__name__, hook, text))
         action = handler(ns, hook, pkt)
         if emit is not None:
             emit(Decided(handler.__name__, action.verdict, action.reason))

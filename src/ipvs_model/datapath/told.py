@@ -1,0 +1,73 @@
+"""The decisions on the way of a packet that took the quick road, told afterwards: the same events that the layered path reports, in the same order."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from ipvs_model.events import ConnLookup, CounterMoved, Decided, Event, HookEntered, RefMoved, StateChanged, TimerArmed, Transmitted
+from ipvs_model.flags import IP_VS_DIR_OUTPUT, IPPROTO_TCP, Hook, Verdict
+from ipvs_model.protocol import DIRECTION_NAMES
+from ipvs_model.protocols.tcp import event_of
+
+if TYPE_CHECKING:
+    from ipvs_model.conn import Conn
+    from ipvs_model.dest import Dest
+    from ipvs_model.packet import Packet
+    from ipvs_model.protocol import State
+    from ipvs_model.transmit import Action
+
+LOCAL_IN: Final = Hook.LOCAL_IN
+
+
+class Told(NamedTuple):
+    """What is kept of a packet: the objects that it met, and their members that will move on."""
+
+    packet: Packet
+    hook: Hook
+    mark: int
+    device: str | None
+    cp: Conn
+    direction: int
+    before: State
+    after: State
+    timeout: int
+    refcnt: int
+    dest: Dest
+    counted: int
+    now: int
+    expires: int
+    method: str
+    action: Action
+
+
+def events(told: Told) -> tuple[Event, ...]:
+    """The decisions, in order."""
+    packet, cp, action = told.packet, told.cp, told.action
+    if (packet.mark, packet.device, packet.bits) != (told.mark, told.device, 0):  # its owner has changed it since
+        packet = packet.clone()
+        packet.mark, packet.device, packet.bits = told.mark, told.device, 0
+    key, text = cp.key(), repr(packet)
+    found = "ip_vs_conn_in_get" if told.hook is LOCAL_IN else "ip_vs_conn_out_get"
+    first = "ip_vs_out_hook" if told.hook is LOCAL_IN else "forward_icmp"
+    last = "ip_vs_in_hook" if told.hook is LOCAL_IN else "ip_vs_out_hook"
+    way, counter = ("out", "outpkts") if told.direction == IP_VS_DIR_OUTPUT else ("in", "inpkts")
+    if cp.protocol == IPPROTO_TCP:
+        machine, direction, event = "state_transition", told.direction, event_of(packet.flags) or "none"
+    else:
+        machine, direction, event = "udp_state_transition", told.direction & 1, "datagram"  # no third row
+    missed = ConnLookup("ip_vs_conn_out_get", cp.af, cp.protocol, packet.src, packet.dst, None)
+    sent = Transmitted(f"ip_vs_{told.method}_xmit", key, told.method, action.reason)
+    return (
+        HookEntered(first, told.hook, text),
+        *((missed,) if told.hook is LOCAL_IN else ()),
+        Decided(first, Verdict.ACCEPT, "no connection"),
+        HookEntered(last, told.hook, text),
+        ConnLookup(found, cp.af, cp.protocol, packet.src, packet.dst, key),
+        RefMoved("__ip_vs_conn_get", key, 1, told.refcnt + 1, found),
+        CounterMoved(f"ip_vs_{way}_stats", str(told.dest.key()), counter, 1, told.counted),
+        StateChanged(machine, key, DIRECTION_NAMES[direction], event, told.before.name, told.after.name, told.timeout),
+        *((sent,) if told.hook is LOCAL_IN else ()),
+        TimerArmed("ip_vs_conn_put", key, told.now, told.expires),
+        RefMoved("__ip_vs_conn_put", key, -1, told.refcnt, "caller"),
+        Decided(last, action.verdict, action.reason),
+    )
