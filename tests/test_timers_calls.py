@@ -10,7 +10,7 @@ import pytest
 from tests.timer_recorder import Recorder, periodic
 
 from ipvs_model.jiffies import initial_jiffies
-from ipvs_model.timers import Bucket, Clock, DelayedWork, Timer
+from ipvs_model.timers import Bucket, Clock, DelayedWork, Timer, lvl_depth, lvl_gran, lvl_start
 
 # --- 5: operations ---------------------------------------------------------------------------------------------------------------------------------
 
@@ -138,6 +138,19 @@ def test_coarser_levels_run_first() -> None:
     assert r.log == [(45568, "z"), (45568, "y"), (45568, "x")]
 
 
+@pytest.mark.parametrize("level", range(8))
+def test_of_two_neighbouring_levels_the_coarser_runs_first(level: int) -> None:
+    tick = 100 * lvl_gran(level + 1)
+    expires = tick - 1
+    r = Recorder(start=expires - lvl_start(level + 1))
+    r.arm("coarse", expires)
+    r.clock.advance_to(expires - lvl_start(level))
+    r.arm("fine", expires)
+    assert [timer.bucket.level for timer in r.timers.values() if timer.bucket] == [level + 1, level]
+    r.clock.advance_to(tick)
+    assert r.log == [(tick, "coarse"), (tick, "fine")]
+
+
 def test_ticks_run_in_ascending_order() -> None:
     r = Recorder(start=5000)
     for number, expires in enumerate((5030, 5010, 5020, 5010)):
@@ -209,6 +222,8 @@ def test_work_may_be_cancelled_after_its_delay_and_before_its_turn() -> None:
     canceller.queue(10)
     clock.advance(100)
     assert cancelled == [True]
+    assert not work.pending
+    assert work.queue(5)
 
 
 def test_negative_delay_is_refused() -> None:
@@ -278,6 +293,53 @@ def test_check_names_the_culprit() -> None:
         r.clock.check()
 
 
+def late(clock: Clock, timer: Timer) -> None:
+    clock.now += 100
+
+
+def says_another_bucket(clock: Clock, timer: Timer) -> None:
+    timer.bucket = Bucket(1010, 0, 1000)
+
+
+def cut_off(clock: Clock, timer: Timer) -> None:
+    assert timer.bucket is not None
+    timer.bucket.prev = timer.bucket
+
+
+def bucket_lost(clock: Clock, timer: Timer) -> None:
+    clock._heap.clear()
+
+
+def bucket_unknown(clock: Clock, timer: Timer) -> None:
+    clock._heap.append(1)
+
+
+def work_not_queued(clock: Clock, timer: Timer) -> None:
+    clock._works.append(DelayedWork(clock, int))
+
+
+def work_with_a_delay(clock: Clock, timer: Timer) -> None:
+    work = DelayedWork(clock, int)
+    work.queue(5)
+    work.queued = True
+    clock._works.append(work)
+
+
+@pytest.mark.parametrize(
+    ("harm", "said"),
+    [
+        (late, "should have fired before 1100"), (says_another_bucket, "stands in .* but says"), (cut_off, "ends in"), (bucket_lost, "heap and buckets differ"),
+        (bucket_unknown, "heap and buckets differ"), (work_not_queued, "waits for its turn"), (work_with_a_delay, "waits for its turn"),
+    ],
+)  # fmt: skip
+def test_check_finds_each_kind_of_harm(harm: Callable[[Clock, Timer], None], said: str) -> None:
+    r = Recorder(start=1000)
+    r.arm("a", 1010)
+    harm(r.clock, r.timers["a"])
+    with pytest.raises(AssertionError, match=said):
+        r.clock.check()
+
+
 # --- 12: exact mode --------------------------------------------------------------------------------------------------------------------------------
 
 
@@ -325,6 +387,11 @@ def test_exact_mode_does_not_forget_a_bucket_that_is_kept_for_the_current_jiffy(
     r.clock.arm_in(r.timer("x"), expires, kept)
     r.clock.check()
     assert r.clock.next_deadline() == expires
+
+
+def test_slow_kernels_have_a_level_less() -> None:
+    assert [lvl_depth(hz) for hz in (1, 100, 101, 250, 1000)] == [8, 8, 9, 9, 9]
+    assert Clock(1).hz == 1
 
 
 # --- copies ----------------------------------------------------------------------------------------------------------------------------------------
@@ -378,6 +445,36 @@ def test_copy_with_many_timers_keeps_every_place(copied: Callable[[Any], Any], r
     assert (len(host.gone), len(twin.gone)) == (20000, 0)
     twin.clock.advance(seconds=1000)
     assert twin.gone == host.gone
+
+
+def test_copy_keeps_levels_apart_and_takes_more_timers() -> None:
+    clock = Clock(start_jiffies=1000)
+    host = Host(clock)
+    coarse, fine, more = (Flow(host, number) for number in range(3))
+    host.flows = [coarse, fine, more]
+    clock.mod_timer(coarse, 1063)
+    clock.advance(10)
+    clock.mod_timer(fine, 1063)
+    twin = copy.deepcopy(host)
+    for each in (host, twin):
+        each.clock.mod_timer(each.flows[2], 1063)
+        each.clock.check()
+        each.clock.advance(100)
+        assert each.gone == [(1064, 0), (1064, 2), (1064, 1)]
+
+
+def test_copy_keeps_a_work_that_waits_for_its_turn() -> None:
+    r = Recorder(start=1000)
+    ran: list[str] = []
+    work = DelayedWork(r.clock, partial(ran.append, "work"))
+    r.arm("b", 1010, lambda: 1 // 0)
+    r.arm("a", 1010, lambda: work.queue(0))
+    with pytest.raises(ZeroDivisionError):
+        r.clock.advance(20)
+    twin = copy.deepcopy(r.clock)
+    assert ran == []
+    twin.advance(1)
+    assert ran == ["work"]
 
 
 def test_shallow_copy_of_a_timer_is_not_pending() -> None:
