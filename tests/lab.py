@@ -327,7 +327,7 @@ class Lab:
     @property
     def templates(self) -> list[Conn]:
         """Persistence templates, newest last."""
-        return sorted(self.ipvs.conns(templates=True), key=lambda cp: cp.hash_seq)
+        return [cp for cp in self.ipvs.ns.conns.by_age() if cp.is_template]
 
     @property
     def table(self) -> list[str]:

@@ -1,6 +1,10 @@
 """Connection entries at their edges: entries without a destination, one-packet entries that somebody holds, tables that are asked twice."""
 
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from tests.lab import CLIENT, VIP, Lab
+from tests.snapshot import whole
 from tests.sync.examples import record
 from tests.sync.lab import BACKUP, received, start
 
@@ -8,7 +12,8 @@ from ipvs_model.apps import Ftp
 from ipvs_model.conn import ConnParam, check_template, fill_cport, new_conn
 from ipvs_model.conn_table import conn_hashkey
 from ipvs_model.engines import PersistenceEngine
-from ipvs_model.flags import AF_INET, IP_VS_CONN_F_NO_CPORT, IP_VS_CONN_F_ONE_PACKET, IPPROTO_UDP, Hook
+from ipvs_model.events import ConnRemoved
+from ipvs_model.flags import AF_INET, IP_VS_CONN_F_NO_CPORT, IP_VS_CONN_F_ONE_PACKET, IPPROTO_TCP, IPPROTO_UDP, Hook
 from ipvs_model.invariants import check
 from ipvs_model.ipvs import IPVS
 from ipvs_model.packet import Packet
@@ -53,6 +58,24 @@ def test_an_entry_is_hashed_and_taken_out_once():
     lab.check()
 
 
+@given(st.lists(st.tuples(st.sampled_from((IPPROTO_TCP, IPPROTO_UDP)), st.integers(1, 3), st.integers(1, 3)), max_size=40))
+def test_age_is_the_order_of_hashing_whoever_comes_and_goes(toggled):
+    lab = Lab(tab_bits=8)
+    lab.service("rr", "A")
+    made, hashed = {}, []
+    for key in toggled:
+        protocol, client, virtual = key
+        cp = made.get(key)
+        if cp is None:
+            cp = made[key] = new_conn(lab.ns, ConnParam(AF_INET, protocol, client, virtual), AF_INET, 0, 0, lab.dest("A"), 0)
+        elif not lab.ns.conns.unhash(cp):
+            lab.ns.conns.hash(cp)
+        hashed = [other for other in hashed if other is not cp] + [cp] * cp.is_hashed
+        assert lab.ns.conns.by_age() == hashed
+    hashed.reverse()
+    assert lab.ns.conns.walk() == sorted(hashed, key=lab.ns.conns.bucket)
+
+
 def test_flush_leaves_what_somebody_holds():
     lab = Lab()
     lab.service("rr", "A").client("S")
@@ -66,6 +89,68 @@ def test_flush_leaves_what_somebody_holds():
     assert held.expires == lab.clock.now + 60 * lab.hz  # postponed
     lab.ns.conns.flush()
     assert lab.ipvs.conns() == []
+
+
+def ordinary(lab):
+    lab.service("rr", "A").established()
+
+
+def half_open(lab):
+    lab.service("rr", "A").client("S")
+
+
+def last_below_the_threshold(lab):
+    lab.service("rr", "A", u_threshold=2, l_threshold=1)
+    lab.client("S", 40000)
+    lab.wait(1).client("S", 40001)
+
+
+def overloaded_until_half_are_gone(lab):
+    lab.service("rr", "A", u_threshold=4)
+    for sport in range(40000, 40004):
+        lab.wait(1).client("S", sport)
+
+
+def of_a_template(lab):
+    lab.service("rr", "A", persistent=300).established()
+
+
+def of_a_deleted_server(lab):
+    lab.service("rr", "A", "B").established("B").delete("B")
+
+
+def beside_another_of_its_client(lab):
+    lab.service("rr", "A").client("S")
+    lab.service("rr", "A:81", port=81).client("S")
+
+
+def with_conntrack(lab):
+    lab.sysctl(conntrack=1).service("rr", "A").client("S")
+
+
+def without_a_conversation(lab):
+    lab.service("rr", "A", protocol="udp").client(payload=b"x")
+
+
+@pytest.mark.parametrize(
+    "story",
+    [
+        ordinary, half_open, last_below_the_threshold, overloaded_until_half_are_gone, of_a_template, of_a_deleted_server, beside_another_of_its_client,
+        with_conntrack, without_a_conversation,
+    ],
+)  # fmt: skip
+def test_an_entry_that_nobody_watches_leaves_the_same_behind(story):
+    seen, unseen = Lab(), Lab()
+    story(seen)
+    story(unseen)
+    removed = []
+    seen.ipvs.subscribe(lambda event: removed.append(event) if isinstance(event, ConnRemoved) else None)
+    before = unseen.ns.conn_count
+    for _ in range(25):
+        for lab in (seen, unseen):
+            lab.wait(61)
+        assert whole(seen.ipvs) == whole(unseen.ipvs)
+    assert (len(removed), unseen.ns.conn_count) == (before, 0)
 
 
 def backup(lab):

@@ -51,12 +51,12 @@ FIELDS: Final = (
     Field("cport", "cport", "be16", "derived", "low 16 bits of client"),
     Field("dport", "dport", "be16", "derived", "low 16 bits of real"),
     Field("vport", "vport", "be16", "derived", "low 16 bits of virt"),
-    Field("af", "af", "u16", "slot"),
+    Field("af", "af", "u16", "derived", "that of the dict it belongs to"),
     Field("caddr", "caddr", "16 bytes", "derived", "the rest of client"),
     Field("vaddr", "vaddr", "16 bytes", "derived", "the rest of virt; a fwmark template has the mark here"),
     Field("daddr", "daddr", "16 bytes", "derived", "the rest of real"),
     Field("flags", "flags", "u32", "slot"),
-    Field("protocol", "protocol", "u16", "slot", "0: fwmark template"),
+    Field("protocol", "protocol", "u16", "derived", "that of the dict it belongs to; 0: fwmark template"),
     Field("daf", "daf", "u16", "derived", "family of real: the destination's"),
     Field("ipvs", "ipvs", "pointer", "slot", "the Netns"),
     Field("refcnt", "refcnt", "refcount", "slot"),
@@ -68,7 +68,7 @@ FIELDS: Final = (
     Field("fwmark", "fwmark", "u32", "ext", "the packet's mark at creation"),
     Field("sync_endtime", "sync_endtime", "unsigned long", "slot"),
     Field("control", "control", "pointer", "slot"),
-    Field("n_control", "n_control", "atomic int", "slot"),
+    Field("n_control", "n_control", "atomic int", "ext"),
     Field("dest", "dest", "pointer", "slot"),
     Field("in_pkts", "in_pkts", "atomic int", "slot"),
     Field("packet_xmit", "xmit", "function", "slot", "the transmitter as a shared action; None: none"),
@@ -113,10 +113,11 @@ NO_SEQ: Final = Seq()
 class ConnExt:
     """What few entries have: helper, engine, sync and mark data."""
 
-    __slots__ = ("app", "app_data", "daf", "fwmark", "in_seq", "old_state", "out_seq", "pe", "pe_data", "seqadj")
+    __slots__ = ("app", "app_data", "daf", "fwmark", "in_seq", "n_control", "old_state", "out_seq", "pe", "pe_data", "seqadj")
 
     def __init__(self, daf: int) -> None:
         self.daf = daf
+        self.n_control = 0
         self.fwmark = 0
         self.old_state = 0
         self.app: Any = None
@@ -153,17 +154,25 @@ def _ext_property(name: str, default: Any) -> property:
     return property(get, put)
 
 
+class Table(dict[int, "Conn"]):
+    """The entries of one family and protocol: client endpoint → the newest one."""
+
+    __slots__ = ("af", "protocol")
+
+    af: int
+    protocol: int
+
+
 class Conn(Timer):
     """``struct ip_vs_conn``: one entry. It is its own timer; rare members hang on ``ext``."""
 
     __slots__ = (
-        "af", "client", "control", "dest", "ext", "flags", "hash_seq", "hnext", "in_pkts", "ipvs", "n_control", "protocol", "quick", "real", "refcnt", "state",
-        "sync_endtime", "timeout", "virt", "xmit",
+        "client", "control", "dest", "ext", "flags", "hash_seq", "hnext", "in_pkts", "ipvs", "quick", "real", "refcnt", "state", "sync_endtime", "table",
+        "timeout", "virt", "xmit",
     )  # fmt: skip
 
     ipvs: Netns
-    af: int
-    protocol: int
+    table: Table  #: where entries of its family and protocol stand
     client: int
     virt: int
     real: int
@@ -172,17 +181,17 @@ class Conn(Timer):
     timeout: int
     refcnt: int
     control: Conn | None
-    n_control: int
     dest: Dest | None
     in_pkts: int
     xmit: Any
     quick: bool  #: nothing about it is unusual: the fast path may handle its packets
     hnext: Conn | None
-    hash_seq: int
+    hash_seq: int  #: grows; entries hashed one after the other into one table have the same, and stand there in order
     sync_endtime: int
     ext: ConnExt | None
 
     fwmark = _ext_property("fwmark", 0)  #: mark of the packet that made it
+    n_control = _ext_property("n_control", 0)  #: entries that it controls
     old_state = _ext_property("old_state", 0)
     app = _ext_property("app", None)
     app_data = _ext_property("app_data", 0)
@@ -191,6 +200,16 @@ class Conn(Timer):
     pe = _ext_property("pe", None)
     pe_data = _ext_property("pe_data", b"")
     seqadj = _ext_property("seqadj", None)
+
+    @property
+    def af(self) -> int:
+        """Family of client and virtual address."""
+        return self.table.af
+
+    @property
+    def protocol(self) -> int:
+        """Transport protocol; 0: a fwmark template."""
+        return self.table.protocol
 
     @property
     def caddr(self) -> int:
@@ -273,8 +292,8 @@ class Conn(Timer):
             expire(self)
             return
         flags = self.flags
-        table = ns.conns.tables[self.af << 16 | self.protocol]
-        is_ordinary = self.quick and self.refcnt == 1 and not self.n_control and self.control is None and self.ext is None and not flags & IP_VS_CONN_F_NFCT
+        table = self.table
+        is_ordinary = self.quick and self.refcnt == 1 and self.ext is None and self.control is None and not flags & IP_VS_CONN_F_NFCT
         if not is_ordinary or self.hnext is not None or table.get(self.client) is not self:
             expire(self)
             return
@@ -395,19 +414,18 @@ class Conn(Timer):
             emit(ControlMoved("ip_vs_control_del", self.key(), control.key(), -1, control.n_control))
 
 
-def blank_conn(ns: Netns, af: int, protocol: int, client: int, virt: int, real: int, flags: int) -> Conn:
+def blank_conn(ns: Netns, table: Table, client: int, virt: int, real: int, flags: int) -> Conn:
     """An entry that is bound to nothing, with the caller's reference; ``state`` and ``timeout`` are still to be set."""
     cp: Conn = _new(Conn)
     cp.ipvs = ns
-    cp.af = af
-    cp.protocol = protocol
+    cp.table = table
     cp.client = client
     # only the first 32-bit word of a fwmark template's address counts, and it is all that an int mark fills
     cp.virt = virt
     cp.real = real
     cp.flags = flags
     cp.refcnt = 1
-    cp.n_control = cp.in_pkts = cp.hash_seq = cp.expires = 0
+    cp.in_pkts = cp.hash_seq = cp.expires = 0
     cp.control = cp.dest = cp.xmit = cp.hnext = cp.ext = cp.bucket = None
     cp.prev = cp.next = UNLINKED
     cp.quick = False
@@ -424,7 +442,7 @@ def new_conn(ns: Netns, param: ConnParam, daf: int, real: int, flags: int, dest:
 
     source: ip_vs_conn.c, ip_vs_conn_new
     """
-    cp = blank_conn(ns, param.af, param.protocol, param.client, param.virt, real, flags)
+    cp = blank_conn(ns, ns.conns.table(param.af, param.protocol), param.client, param.virt, real, flags)
     if daf != param.af:
         cp.ext = ConnExt(daf)
     if fwmark:

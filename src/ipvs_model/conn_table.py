@@ -9,9 +9,8 @@ source: ip_vs_conn.c
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TypeAlias
 
-from ipvs_model.conn import Conn, ConnParam, del_conn
+from ipvs_model.conn import Conn, ConnParam, Table, del_conn
 from ipvs_model.events import ConnHashed, ConnLookup
 from ipvs_model.flags import (
     AF_INET,
@@ -23,8 +22,6 @@ from ipvs_model.flags import (
 )
 from ipvs_model.jhash import jhash, jhash_3words
 from ipvs_model.netns import Netns
-
-Table: TypeAlias = dict[int, Conn]
 
 
 def conn_hashkey(af: int, protocol: int, endpoint: int, seed: int) -> int:
@@ -49,25 +46,27 @@ class ConnTable:
         self.ns = ns
         self.mask = (1 << ns.env.tab_bits) - 1
         self.tables: dict[int, Table] = {}  #: family << 16 | protocol → client endpoint → newest entry
-        self.engine_buckets: Table = {}  #: bucket → newest entry that an engine hashed
+        self.engine_buckets: dict[int, Conn] = {}  #: bucket → newest entry that an engine hashed
         self.virtuals: set[int] = set()  #: virtual endpoints of the transmitters made so far
         self.crossed = False  #: some client endpoint has been a virtual one too
-        self.seq = 0  #: counts hash operations: order of entries in a bucket
+        self.seq = 0  #: the last ``Conn.hash_seq``
+        self.filling: dict[int, Conn] | None = None  #: the table whose next entry gets the same
 
     # -- hashing ---------------------------------------------------------------------------------------------------
 
-    def _place(self, cp: Conn) -> tuple[Table, int]:
+    def _place(self, cp: Conn) -> tuple[dict[int, Conn], int]:
         """The dict and key of an entry."""
         if cp.ext is not None and cp.ext.pe is not None and cp.ext.pe.hashkey_raw is not None and cp.ext.pe_data:
             return self.engine_buckets, cp.ext.pe.hashkey_raw(cp.ext.pe_data, self.ns.env.hash_seed, False) & self.mask
-        return self.table(cp.af, cp.protocol), cp.client
+        return cp.table, cp.client
 
     def table(self, af: int, protocol: int) -> Table:
         """The dict of one family and protocol."""
         number = af << 16 | protocol
         table = self.tables.get(number)
         if table is None:
-            table = self.tables[number] = {}
+            table = self.tables[number] = Table()
+            table.af, table.protocol = af, protocol
             self.ns.quick_changed()
         return table
 
@@ -95,17 +94,26 @@ class ConnTable:
             return False
         cp.flags |= IP_VS_CONN_F_HASHED
         cp.refcnt += 1
-        self.seq += 1
-        cp.hash_seq = self.seq
         table, key = self._place(cp)
         cp.hnext = table.get(key)
         table[key] = cp
+        self.number(cp, table)
         if key in self.virtuals and not self.crossed:
             self._cross()
         emit = self.ns.emit
         if emit is not None:
             emit(ConnHashed("ip_vs_conn_hash", cp.key(), True))
         return True
+
+    def number(self, cp: Conn, table: dict[int, Conn]) -> None:
+        """Give an entry that has just been put in a table its ``hash_seq``: one for as many as possible, for ints weigh much.
+
+        An entry chained to older ones gets one of its own, since the dict keeps the place of the first under a key.
+        """
+        if table is not self.filling or cp.hnext is not None:
+            self.seq += 1
+        self.filling = table if cp.hnext is None else None
+        cp.hash_seq = self.seq
 
     def _remove(self, cp: Conn) -> None:
         table, key = self._place(cp)
@@ -138,14 +146,6 @@ class ConnTable:
         """Take an entry out for good if nobody holds it (source: ip_vs_conn.c, ip_vs_conn_unlink)."""
         if cp.refcnt != 1:
             return False
-        if cp.flags & IP_VS_CONN_F_HASHED and cp.hnext is None and cp.ext is None and self.ns.emit is None:
-            # the usual entry, alone under its key: what _remove does, without its calls
-            table = self.tables[cp.af << 16 | cp.protocol]
-            if table[cp.client] is cp:
-                del table[cp.client]
-                cp.flags &= ~IP_VS_CONN_F_HASHED
-                cp.refcnt = 0
-                return True
         if cp.flags & IP_VS_CONN_F_ONE_PACKET:
             cp.refcnt = 0
             return True
@@ -249,9 +249,16 @@ class ConnTable:
     def __len__(self) -> int:
         return sum(1 for _ in self)
 
+    def by_age(self) -> list[Conn]:
+        """Every hashed entry, the one hashed first in front. O(n log n)."""
+        return sorted(self, key=lambda cp: cp.hash_seq)
+
     def walk(self) -> list[Conn]:
         """Every hashed entry by bucket, newest first within a bucket. O(n log n)."""
-        return sorted(self, key=lambda cp: (self.bucket(cp), -cp.hash_seq))
+        found = self.by_age()
+        found.reverse()
+        found.sort(key=self.bucket)
+        return found
 
     def _flush(self, conns: list[Conn]) -> None:
         """Remove entries and the controllers that they leave idle."""
@@ -280,10 +287,8 @@ class ConnTable:
     def in_buckets(self, buckets: set[int]) -> dict[int, list[Conn]]:
         """The entries of some buckets, newest first."""
         found: dict[int, list[Conn]] = {bucket: [] for bucket in buckets}
-        for cp in self:
+        for cp in reversed(self.by_age()):
             bucket = self.bucket(cp)
             if bucket in found:
                 found[bucket].append(cp)
-        for conns in found.values():
-            conns.sort(key=lambda cp: -cp.hash_seq)
         return found

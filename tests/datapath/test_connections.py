@@ -428,10 +428,10 @@ def test_pass_draws_one_bucket_in_thirty_two():
     lab.service("rr", "A", "B")
     for port in range(40000, 40512):
         lab.ipvs.process(Packet.tcp((CLIENT, port), (VIP, 80), "S"))
-    before = {cp.hash_seq: lab.ns.conns.bucket(cp) for cp in lab.ipvs.conns()}
+    before = {cp.client: lab.ns.conns.bucket(cp) for cp in lab.ipvs.conns()}
     lab.ipvs.defence.random_dropentry()
     lab.check()
-    gone = set(before) - {cp.hash_seq for cp in lab.ipvs.conns()}
-    buckets = {before[seq] for seq in gone}
+    gone = set(before) - {cp.client for cp in lab.ipvs.conns()}
+    buckets = {before[client] for client in gone}
     assert 0 < len(buckets) <= 8
-    assert {seq for seq, bucket in before.items() if bucket in buckets} == gone, "whole buckets"
+    assert {client for client, bucket in before.items() if bucket in buckets} == gone, "whole buckets"

@@ -21,7 +21,7 @@ from ipvs_model.timers import Bucket
 from ipvs_model.transmit.action import Accepted
 
 if TYPE_CHECKING:
-    from ipvs_model.conn_table import Table
+    from ipvs_model.conn import Table
     from ipvs_model.datapath.hooks import Handler
     from ipvs_model.dest import Dest
     from ipvs_model.netns import Netns

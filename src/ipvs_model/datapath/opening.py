@@ -26,7 +26,7 @@ from ipvs_model.flags import (
 from ipvs_model.packet import fill_iph
 
 if TYPE_CHECKING:
-    from ipvs_model.conn_table import Table
+    from ipvs_model.conn import Table
     from ipvs_model.dest import Dest
     from ipvs_model.netns import Netns
     from ipvs_model.packet import IpHdr, Packet
@@ -73,7 +73,7 @@ def open_connection(ns: Netns, table: Table, pkt: Packet) -> Action | None:
         dest.activeconns += 1
     if ns.sysctl.conntrack:
         flags |= IP_VS_CONN_F_NFCT
-    cp = blank_conn(ns, svc.af, svc.protocol, src, xmit.virt, xmit.real, flags)
+    cp = blank_conn(ns, table, src, xmit.virt, xmit.real, flags)
     cp.state = state
     cp.timeout = state.timeout
     cp.in_pkts = 1
@@ -88,9 +88,7 @@ def open_connection(ns: Netns, table: Table, pkt: Packet) -> Action | None:
     xmit.users += 1
 
     table[src] = cp
-    conns = ns.conns
-    conns.seq += 1
-    cp.hash_seq = conns.seq
+    ns.conns.number(cp, table)
 
     stats = dest.stats
     stats.conns += 1

@@ -158,7 +158,7 @@ class Trial:
         if isinstance(event, Connects):
             return self.connect(event.client)
         if isinstance(event, Leaves):
-            conns = sorted(self.ipvs.conns(), key=lambda cp: cp.hash_seq)
+            conns = self.ipvs.ns.conns.by_age()
             if conns:
                 self.story.append(str(event))
                 self.end(conns[event.number % len(conns)])

@@ -328,7 +328,8 @@ class Follower(Explainer):
         return next((cp for cp in self._chain(key.af, key.protocol, key.client) if cp.key() == key), None)
 
     def _chain(self, af: int, protocol: int, client: int) -> Iterator[Conn]:
-        cp = self._table.tables.get(af << 16 | protocol, {}).get(client)
+        table = self._table.tables.get(af << 16 | protocol)
+        cp = table.get(client) if table is not None else None
         while cp is not None:
             yield cp
             cp = cp.hnext

@@ -13,7 +13,7 @@ from ipvs_model.conn import Conn
 from ipvs_model.conn_table import ConnTable
 from ipvs_model.control import Control
 from ipvs_model.datapath import hooks, icmp, incoming, scheduling
-from ipvs_model.dest import DestTrash
+from ipvs_model.dest import Dest, DestTrash
 from ipvs_model.flags import IP_VS_CONN_F_INACTIVE, IP_VS_CONN_F_ONE_PACKET, IPPROTO_IP, Hook
 from ipvs_model.protocol import Protocol, ProtoData
 from ipvs_model.protocols import sctp, tcp, udp
@@ -223,16 +223,13 @@ def fwmark_port(m):
 @planted("machine")
 def overload_late(m):
     """OVERLOAD is cleared one connection late."""
-    real = conn.unbind_dest
+    real = Dest.update_overload
 
-    def unbind_dest(cp):
-        dest = cp.dest
-        before, flags = (dest.totalconns, dest.flags) if dest is not None else (0, 0)
-        real(cp)
-        if dest is not None and before == dest.l_threshold_val:
-            dest.flags = flags
+    def update_overload(self, mode):
+        if mode >= 0:
+            real(self, mode)
 
-    m.setattr(conn, "unbind_dest", unbind_dest)
+    m.setattr(Dest, "update_overload", update_overload)
 
 
 @planted("machine")
