@@ -130,6 +130,9 @@ class IPVS:
     Packet.tcp('203.0.113.7:40000', '10.1.0.11:8080', 'S', ttl=63)
     """
 
+    #: ``process(pkt, hook=Hook.LOCAL_IN)``, the primitive under ``receive``: a shared, immutable action; ``action.apply(pkt)`` makes what leaves
+    process: Callable[..., Action]
+
     def __init__(self, env: Environment | None = None, *, plugins: Iterable[Any] = (), clock: Clock | None = None) -> None:
         self.env = env if env is not None else Environment()
         ns = self.ns = Netns(self.env, clock)
@@ -149,6 +152,7 @@ class IPVS:
         self.control = Control(ns, self.schedulers, self.engines, self.daemons)
         self.defence = Defence(ns)
         self.fast = FastPath(ns)
+        self.process = self.fast.process
         self._gatherers = {hook: Reassembler() for hook in Hook}
         ns.bind_xmit = bind_xmit
         ns.bind_app = self.apps.bind
@@ -206,10 +210,6 @@ class IPVS:
         """Run the functions of one netfilter hook; ICMP errors that IPVS makes meanwhile are left in ``ns.outbox``."""
         return run_hook(self.ns, hook, pkt)
 
-    def process(self, pkt: Packet, hook: Hook = Hook.LOCAL_IN) -> Action:
-        """The primitive under ``receive``: a shared, immutable action; ``action.apply(pkt)`` makes what leaves."""
-        return self.fast.process(pkt, hook) if self.env.fast_path else run_hook(self.ns, hook, pkt)
-
     def receive(self, pkt: Packet, hook: Hook | str | None = None) -> Outcome:
         """A packet reaches the host: run the hook that routing chooses (or the one given), collect what leaves and why.
 
@@ -217,7 +217,7 @@ class IPVS:
         before any hook. Never raises for what is in the packet.
         """
         ns = self.ns
-        chosen = self._hook_of(pkt, hook)
+        chosen = hook if hook.__class__ is Hook else self._hook_of(pkt, hook)
         if chosen is None:
             return Outcome(Verdict.DROP, (), None, Reason("no route", "the host drops it before any hook", Hook.LOCAL_IN))
         before = ns.emit
@@ -261,10 +261,8 @@ class IPVS:
         return Outcome(action.verdict, tuple(emitted), delivered, Reason(action.reason, REASONS[action.reason], chosen, tuple(events)))
 
     def _hook_of(self, pkt: Packet, hook: Hook | str | None) -> Hook | None:
-        if isinstance(hook, str):
-            return Hook[hook]
         if hook is not None:
-            return hook
+            return Hook[hook] if isinstance(hook, str) else hook
         if self.env.routing is None and self.ns.services.has_vip(pkt.af, pkt.dst >> 16, pkt.mark):
             return Hook.LOCAL_IN
         return self.ns.routing.input_hook(pkt)

@@ -235,7 +235,7 @@ class ServiceTable:
 
     def has_vip(self, af: int, addr: int, mark: int) -> bool:
         """Whether an address is a virtual one, or the mark a service's."""
-        return self.vips[af, addr] > 0 or bool(mark and (af, mark) in self.by_mark)
+        return self.vips.get((af, addr), 0) > 0 or bool(mark and (af, mark) in self.by_mark)
 
 
 def find_dest(ns: Netns, af: int, dest_af: int, daddr: int, dport: int, vaddr: int, vport: int, protocol: int, fwmark: int, masq: bool) -> Dest | None:

@@ -15,7 +15,7 @@ from tests.snapshot import whole
 
 from ipvs_model.addresses import format_addr
 from ipvs_model.apps import Ftp
-from ipvs_model.datapath import fast as fast_path
+from ipvs_model.datapath import run_hook
 from ipvs_model.errors import IPVSError
 from ipvs_model.flags import PKT_CT_CONFIRMED, PKT_HAS_CT, PKT_PROPERTY, Hook
 from ipvs_model.invariants import check
@@ -405,9 +405,9 @@ def test_what_leaves_the_quick_road(name: str, timers: str) -> None:
 
 def test_the_quick_road_is_taken_at_all(monkeypatch: pytest.MonkeyPatch) -> None:
     """Otherwise the twins would prove nothing."""
-    layered = []
-    monkeypatch.setattr(fast_path, "run_hook", lambda *args, whole_way=fast_path.run_hook: layered.append(args) or whole_way(*args))
     twins = Twins()
+    layered = []
+    monkeypatch.setattr(twins.quick.fast, "layered", lambda *args: layered.append(args) or run_hook(*args))
     flow = Flow("tcp", TCP)
     for step in opening(flow):
         twins.step(step)
