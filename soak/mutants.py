@@ -133,8 +133,8 @@ def _changed(tree: Any, node: Any, operator: Operator, index: int) -> str:
     return source
 
 
-def run(names: list[str], sample: int | None, seed: int) -> dict[str, list[Mutant]]:
-    """Try the mutants of some modules (or a sample of them): name → its mutants, with their fates."""
+def run(names: list[str], sample: int | None, seed: int) -> list[Mutant]:
+    """Try the mutants of some modules, or a sample of them."""
     os.environ["HYPOTHESIS_PROFILE"] = "mutation"
     files = {name: path for name, path in modules().items() if not names or name in names or _group(name) in names or name.split("/")[0] in names}
     chosen = [mutant for name, path in files.items() for mutant in mutants_of(name, path)]
@@ -144,7 +144,7 @@ def run(names: list[str], sample: int | None, seed: int) -> dict[str, list[Mutan
         mutants = [mutant for mutant in chosen if _group(mutant.module) == group]
         if mutants:
             try_group(mutants, files, tests, DIRECT)
-    return {name: [mutant for mutant in chosen if mutant.module == name] for name in files}
+    return chosen
 
 
 def _group(module: str) -> str:
@@ -158,11 +158,8 @@ def main(words: list[str]) -> int:
     parser.add_argument("--sample", type=int, help="try so many of them only")
     parser.add_argument("--seed", type=int, default=1, help="which ones")
     given = parser.parse_args(words)
-    outcome = run(given.module, given.sample, given.seed)
-    for name, mutants in outcome.items():
-        print(f"{name}: {len(mutants)} mutants, {tally(mutants)}")
-    tried = [mutant for mutants in outcome.values() for mutant in mutants]
-    noticed, total = sum(mutant.fate != "survived" for mutant in tried), len(tried)
-    print(f"mutation: {noticed} of {total} noticed, {noticed / total:.1%}")
-    return noticed < WANTED * total
-
+    tried = run(given.module, given.sample, given.seed)
+    print(*tally(tried), sep="\n")
+    noticed = sum(mutant.fate != "survived" for mutant in tried)
+    print(f"mutation: {noticed} of {len(tried)} noticed, {noticed / len(tried):.1%}")
+    return noticed < WANTED * len(tried)

@@ -145,7 +145,7 @@ class Session:
             if mutant.fate == "survived":
                 print(mutant, flush=True)
             if number % 100 == 0:
-                print(f"{number} of {len(self.mutants)} tried: {tally(self.mutants[:number])}", flush=True)
+                print(f"{number} of {len(self.mutants)} tried", *tally(self.mutants[:number]), sep="\n  ", flush=True)
         return True
 
     def _measure(self) -> Reach:
@@ -286,7 +286,10 @@ def try_group(mutants: list[Mutant], files: dict[str, Path], tests: tuple[str, .
                 print(mutant, flush=True)
 
 
-def tally(mutants: list[Mutant]) -> str:
-    """How many were killed, and so on."""
-    fates = Counter(mutant.fate for mutant in mutants)
-    return f"{fates['killed']} killed, {fates['timeout']} timeouts, {fates['survived']} survived"
+def tally(mutants: list[Mutant]) -> list[str]:
+    """For each module, how many were killed, and so on."""
+    lines = []
+    for module in sorted({mutant.module for mutant in mutants}):
+        fates = Counter(mutant.fate for mutant in mutants if mutant.module == module)
+        lines.append(f"{module}: {fates.total()} mutants, {fates['killed']} killed, {fates['timeout']} timeouts, {fates['survived']} survived")
+    return lines
