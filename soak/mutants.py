@@ -1,7 +1,7 @@
 """Mutation testing: small changes to the source, one at a time, each of which some fast test should notice. ``python -m soak mutation``.
 
-The changes are cosmic-ray's, and one of our own (a call left out); ``soak.trial`` tries them. A change that leaves the code as it was, but for type
-hints, is none; two changes that give the same code are one. Needs the extra ``soak``.
+The changes are cosmic-ray's, and one of our own (a call left out); ``soak.trial`` tries them. A change of a type hint, or one that leaves the
+code as it was, is none; two changes that give the same code are one. Needs the extra ``soak``.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ class LeaveOutCall(Operator):
 
 
 def _hints(source: str) -> list[tuple[tuple[int, int], tuple[int, int]]]:
-    """Where type hints stand."""
+    """Where type hints stand: with ``from __future__ import annotations`` they are not run."""
     nodes: list[ast.expr] = []
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, (ast.arg, ast.AnnAssign)) and node.annotation is not None:
@@ -92,8 +92,8 @@ def mutants_of(module: str, path: Path) -> list[Mutant]:
     """All mutants of a module."""
     source = path.read_text()
     lines = source.splitlines()
-    dump, code = compiled(source, path)
-    seen = {dump}
+    code = compiled(source, path)
+    seen = {code}
     hints = _hints(source)
     tree = parso.parse(source)
     nodes = list(ast_nodes(tree))
@@ -105,12 +105,12 @@ def mutants_of(module: str, path: Path) -> list[Mutant]:
                 continue
             changed = _changed(tree, node, operator, index)
             try:
-                dump, new = compiled(changed, path)
+                new = compiled(changed, path)
             except (SyntaxError, ValueError):
                 continue
-            if dump in seen:
+            if new in seen:
                 continue
-            seen.add(dump)
+            seen.add(new)
             after = changed.splitlines()
             at = next(number for number, (old, now) in enumerate(zip(lines, after, strict=False)) if old != now)
             found.append(Mutant(module, at + 1, lines[at].strip(), after[at].strip(), changed, swaps(code, new)))

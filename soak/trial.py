@@ -8,7 +8,6 @@ runs the test files of its module.
 
 from __future__ import annotations
 
-import ast
 import gc
 import os
 import pickle
@@ -58,28 +57,11 @@ class Mutant:
 
 
 # --- what changes ---------------------------------------------------------------------------------------------------------
-class _NoHints(ast.NodeTransformer):
-    """Takes type hints out: with ``from __future__ import annotations`` they are not run."""
-
-    def visit_arg(self, node: ast.arg) -> ast.arg:
-        node.annotation = None
-        return node
-
-    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
-        node.returns = None
-        return self.generic_visit(node)
-
-    def visit_AnnAssign(self, node: ast.AnnAssign) -> ast.AST:
-        node.annotation = ast.copy_location(ast.Constant("hint"), node.annotation)
-        return self.generic_visit(node)
-
-
-def compiled(source: str, path: Path) -> tuple[str, CodeType]:
-    """A source without type hints, as a text to compare and as code."""
-    tree = _NoHints().visit(ast.parse(source))
+def compiled(source: str, path: Path) -> CodeType:
+    """A source as code, without a word about what looks odd in it."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return ast.dump(tree), compile(tree, str(path), "exec")
+        return compile(source, str(path), "exec", dont_inherit=True)
 
 
 def swaps(old: CodeType, new: CodeType, inside: bool = False) -> dict[tuple[str, int], CodeType] | None:
@@ -240,7 +222,7 @@ class _Changed(MetaPathFinder, SourceFileLoader):
         return spec_from_file_location(name, self.path, loader=self) if name == self.name else None
 
     def get_code(self, name: str) -> CodeType:
-        return compile(self.source, self.path, "exec")
+        return compiled(self.source, Path(self.path))
 
 
 def in_child(function: Callable[[], Any]) -> tuple[int, Any]:

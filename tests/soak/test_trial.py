@@ -27,7 +27,7 @@ def make(n):
 
 def changed(before: str, after: str):
     assert before in SOURCE
-    old, new = (compiled(source, "sample.py")[1] for source in (SOURCE, SOURCE.replace(before, after)))
+    old, new = (compiled(source, "sample.py") for source in (SOURCE, SOURCE.replace(before, after)))
     found = swaps(old, new)
     return None if found is None else {name for name, _ in found}
 
@@ -46,11 +46,6 @@ def changed(before: str, after: str):
 )
 def test_what_a_change_puts_into_functions(before, after, names):
     assert changed(before, after) == names
-
-
-def test_a_type_hint_is_no_code():
-    assert compiled(SOURCE, "sample.py")[0] == compiled(SOURCE.replace("int | None", "int & None").replace("size: int", "size: str"), "sample.py")[0]
-    assert compiled(SOURCE, "sample.py")[0] != compiled(SOURCE.replace("LIMIT = 3", "LIMIT = 4"), "sample.py")[0]
 
 
 def test_what_becomes_of_a_child():
@@ -75,7 +70,7 @@ def test_a_mutant_is_killed_by_the_test_that_notices_it(tmp_path, monkeypatch):
 
     def mutant(line: int, before: str, after: str) -> Mutant:
         new = source.replace(before, after)
-        return Mutant("sample", line, before, after, new, swaps(compiled(source, path)[1], compiled(new, path)[1]))
+        return Mutant("sample", line, before, after, new, swaps(compiled(source, path), compiled(new, path)))
 
     changes = (2, "n * 2", "n + 2"), (6, "n // 2", "n / 2"), (10, "return n\n", "return -n\n")
 
