@@ -56,6 +56,5 @@ GOALS: Final = {
     "P2": Goal("x", 3, 5, 10),
     "P2S": Goal("x", 30, 55, 150),
     "N1": Goal("x", 8, 18, 25, required=False),
-    "X1": Goal("F", 1.5, 1, 0.75, required=False),
     "D1": Goal("E1", 10),
 }

@@ -137,9 +137,11 @@ def race(alternatives: Sequence[Timed], rounds: int, allocates: bool) -> list[li
             seconds = [0.0] * count
             for place in range(count):
                 which = (number + place) % count
-                if allocates:  # what an earlier run left behind is not this one's
+                if allocates:  # what earlier runs and other libraries left behind is not this one's to go through
                     gc.collect()
+                    gc.freeze()
                 seconds[which] = alternatives[which]()
+                gc.unfreeze()
             taken.append(seconds)
     finally:
         gc.enable()
