@@ -3,7 +3,7 @@
 import pytest
 from tests.lab import Lab
 
-from ipvs_model.conn import ConnExt, ConnParam, Seq, bind_dest, check_template, new_conn, unbind_dest
+from ipvs_model.conn import ConnExt, ConnParam, Seq, bind_dest, check_template, fill_cport, new_conn, unbind_dest
 from ipvs_model.events import ControlMoved, CounterMoved, RefMoved, TemplateChecked, TimerArmed, TimerPostponed, TimerStopped
 from ipvs_model.flags import (
     AF_INET,
@@ -20,6 +20,7 @@ from ipvs_model.flags import (
     IPPROTO_TCP,
     IPPROTO_UDP,
 )
+from ipvs_model.protocol import TEMPLATE_NONE
 
 
 @pytest.fixture
@@ -262,3 +263,63 @@ def test_whether_a_template_is_used(sysctl, weight, other, gone, why):
         assert (template.client, template.virt, template.real, template.refcnt) == (client, virt, real, 2)
         template.plain_put()
     lab.check()
+
+
+# --- beginning and end --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("jiffy", range(1000, 1005))
+def test_the_end_of_a_sync_period_is_kept_in_four_jiffies(jiffy):
+    lab = Lab(start_jiffies=jiffy).service("rr", "A")
+    cp = entry(lab)
+    assert (cp.sync_endtime, cp.timeout) == (jiffy // 4 * 4, 3 * lab.hz)
+
+
+def test_first_states(lab):
+    assert entry(lab).state is lab.ns.protocols[IPPROTO_TCP].states[0]
+    assert entry(lab, IPPROTO_UDP).state is lab.ns.protocols[IPPROTO_UDP].states[0]
+    assert entry(lab, IPPROTO_TCP, IP_VS_CONN_F_TEMPLATE).state is TEMPLATE_NONE
+    assert entry(lab, IPPROTO_AH).state is TEMPLATE_NONE
+    assert entry(lab, 0).state is TEMPLATE_NONE
+
+
+def test_an_entry_that_is_in_no_table_may_be_let_go(lab):
+    cp = entry(lab, IPPROTO_UDP, IP_VS_CONN_F_ONE_PACKET)
+    assert (cp.refcnt, cp.is_hashed) == (1, False)
+    cp.plain_put()
+    assert cp.refcnt == 0
+
+
+@pytest.mark.parametrize("conntrack", [0, 1])
+@pytest.mark.parametrize(("flags", "sport", "forgotten"), [(0, 40000, True), (IP_VS_CONN_F_ONE_PACKET, 40000, False), (0, 0, False), (IP_VS_CONN_F_NO_CPORT, 0, False)])
+def test_which_entries_take_their_conntrack_along(lab, conntrack, flags, sport, forgotten):
+    lab.sysctl(conntrack=conntrack)
+    cp = entry(lab, IPPROTO_UDP, flags, sport)
+    told = []
+    lab.ns.drop_conntrack = told.append
+    without_port = lab.ns.no_cport_count
+    assert without_port == bool(flags & IP_VS_CONN_F_NO_CPORT)
+    cp.put()
+    lab.wait(5)
+    assert told == ([cp] if conntrack and forgotten else [])
+    assert (lab.ns.conn_count, lab.ns.no_cport_count) == (0, 0)
+
+
+def test_the_entry_of_a_conversation_takes_its_conntrack_along():
+    lab = Lab().sysctl(conntrack=1).service("rr", "A")
+    lab.client("S")
+    cp = lab.conn()
+    told = []
+    lab.ns.drop_conntrack = told.append
+    lab.wait(63)
+    assert told == [cp]
+
+
+def test_a_port_that_is_filled_in_changes_nothing_else(lab):
+    cp = entry(lab, IPPROTO_TCP, IP_VS_CONN_F_NO_CPORT | IP_VS_CONN_F_SYNC, 0)
+    flags = cp.flags
+    assert (lab.ns.no_cport_count, cp.quick) == (1, False)
+    fill_cport(cp, 40000)
+    assert (cp.flags, cp.cport, lab.ns.no_cport_count, cp.quick) == (flags & ~IP_VS_CONN_F_NO_CPORT, 40000, 0, True)
+    fill_cport(cp, 5)  # it has one
+    assert (cp.flags, cp.cport, lab.ns.no_cport_count) == (flags & ~IP_VS_CONN_F_NO_CPORT, 40000, 0)
