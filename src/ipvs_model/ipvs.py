@@ -9,7 +9,7 @@ import copy
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Final
 
-from attrs import evolve, frozen
+from attrs import evolve
 
 from ipvs_model import html
 from ipvs_model.addresses import AddressLike, EndpointLike, format_addr, parse_addr, parse_endpoint
@@ -19,7 +19,7 @@ from ipvs_model.conn_table import ConnTable
 from ipvs_model.control import Control
 from ipvs_model.datapath import run_hook, told
 from ipvs_model.datapath.fast import FastPath
-from ipvs_model.datapath.told import Told
+from ipvs_model.datapath.told import Kept, Told
 from ipvs_model.defence import Defence
 from ipvs_model.dest import Dest, DestTrash, DestUser, RealServerTable
 from ipvs_model.engines import EngineRegistry, PersistenceEngine
@@ -54,37 +54,56 @@ from ipvs_model.transmit import Action, bind_xmit, routes_changed
 from ipvs_model.transmit.action import REASONS
 from ipvs_model.transmit.errors import send_error
 
+LOCAL_IN: Final = Hook.LOCAL_IN
 SYSCTL_PREFIX: Final = "net.ipv4.vs."
 FORWARD_NAMES: Final = {"masq": 0, "nat": 0, "local": 1, "tunnel": 2, "ipip": 2, "gatewaying": 3, "droute": 3, "direct": 3, "dr": 3, "bypass": 4}
 PROTOCOL_NAMES: Final = {"tcp": IPPROTO_TCP, "udp": IPPROTO_UDP, "sctp": IPPROTO_SCTP}
 TUN_TYPES: Final = {"ipip": 0, "gue": 1, "gre": 2}
 
 
-@frozen
 class Reason:
-    """Why a packet went where it went.
+    """Why a packet went where it went. Not to be changed.
 
-    ``code`` is a key of ``ipvs_model.transmit.action.REASONS``, ``text`` says it in words, ``events`` are the decisions on the way, in order.
+    ``code`` is a key of ``ipvs_model.transmit.action.REASONS``, ``text`` says it in words.
     """
 
-    code: str
-    text: str
-    hook: Hook
-    events: tuple[Event, ...] = ()
+    __slots__ = ("_events", "code", "hook", "text")
+
+    def __init__(self, code: str, text: str, hook: Hook, events: tuple[Event, ...] | Told = ()) -> None:
+        self.code = code
+        self.text = text
+        self.hook = hook
+        self._events = events
+
+    @property
+    def events(self) -> tuple[Event, ...]:
+        """The decisions on the way, in order. Those of an ordinary packet are told when somebody asks for them."""
+        heard = self._events
+        if isinstance(heard, Told):
+            self._events = heard = told.events(heard)
+        return heard
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Reason):
+            return NotImplemented
+        return (self.code, self.text, self.hook, self.events) == (other.code, other.text, other.hook, other.events)
+
+    def __hash__(self) -> int:
+        return hash((self.code, self.hook))
 
     def __str__(self) -> str:
         return self.text
 
+    def __repr__(self) -> str:
+        return f"Reason({self.code!r}, {self.text!r}, {self.hook!r}, {self.events!r})"
+
 
 class Outcome:
-    """What became of a packet: the verdict, the packets that left the host in order, what the local stack gets, and why. Not to be changed.
-
-    Nothing is told of an ordinary packet until somebody asks for ``reason``.
-    """
+    """What became of a packet: the verdict, the packets that left the host in order, what the local stack gets, and why. Not to be changed."""
 
     __slots__ = ("_why", "delivered", "emitted", "verdict")
 
-    def __init__(self, verdict: Verdict, emitted: tuple[Packet, ...], delivered: Packet | None, reason: Reason | Told) -> None:
+    def __init__(self, verdict: Verdict, emitted: tuple[Packet, ...], delivered: Packet | None, reason: Reason | Kept) -> None:
         self.verdict = verdict
         self.emitted = emitted
         self.delivered = delivered
@@ -94,9 +113,9 @@ class Outcome:
     def reason(self) -> Reason:
         """Why it went there."""
         why = self._why
-        if isinstance(why, Told):
-            code = why.action.reason
-            self._why = why = Reason(code, REASONS[code], why.hook, told.events(why))
+        if isinstance(why, tuple):
+            kept = Told(*why)
+            self._why = why = Reason(kept.action.reason, REASONS[kept.action.reason], kept.hook, kept)
         return why
 
     def __eq__(self, other: object) -> bool:
@@ -264,7 +283,7 @@ class IPVS:
         if hook is not None:
             return Hook[hook] if isinstance(hook, str) else hook
         if self.env.routing is None and self.ns.services.has_vip(pkt.af, pkt.dst >> 16, pkt.mark):
-            return Hook.LOCAL_IN
+            return LOCAL_IN
         return self.ns.routing.input_hook(pkt)
 
     def which_server(self, pkt: Packet, hook: Hook | str | None = None) -> Dest | None:

@@ -76,7 +76,7 @@ def _in(prefixes: Iterable[tuple[int, int, int]], af: int, addr: int) -> bool:
     return False
 
 
-LOOPBACK: Final = _prefixes(["127.0.0.0/8", "::1/128"])
+LOOPBACK: Final = ("127.0.0.0/8", "::1/128")
 
 
 @frozen
@@ -94,7 +94,7 @@ class DefaultRouting:
     _prefixes: tuple[tuple[int, int, int], ...] = field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        object.__setattr__(self, "_prefixes", _prefixes(self.local))
+        object.__setattr__(self, "_prefixes", _prefixes((*LOOPBACK, *self.local)))
 
     @property
     def static(self) -> bool:
@@ -103,11 +103,11 @@ class DefaultRouting:
 
     def is_local(self, af: int, addr: int) -> bool:
         """Whether an address is one of the host's own."""
-        return _in(LOOPBACK, af, addr) or _in(self._prefixes, af, addr)
+        return _in(self._prefixes, af, addr)
 
     def input_hook(self, packet: Packet) -> Hook | None:
         """LOCAL_IN for the host's own addresses, else FORWARD."""
-        return Hook.LOCAL_IN if self.is_local(packet.af, packet.dst >> 16) else Hook.FORWARD
+        return Hook.LOCAL_IN if _in(self._prefixes, packet.af, packet.dst >> 16) else Hook.FORWARD
 
     def output_route(self, af: int, dst: int, *, src: int | None = None, mark: int = 0, tos: int = 0) -> Route | None:
         """Own addresses are local, all others on-link on the one device."""

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Final
 
 from ipvs_model.datapath.hooks import run_hook
 from ipvs_model.datapath.opening import open_connection
-from ipvs_model.datapath.told import Told
 from ipvs_model.flags import AF_INET, IP_VS_CONN_F_NOOUTPUT, Hook
 from ipvs_model.protocol import enter_state
 from ipvs_model.protocols.tcp import ESTABLISHED
@@ -23,6 +22,7 @@ from ipvs_model.transmit.action import Accepted
 if TYPE_CHECKING:
     from ipvs_model.conn import Table
     from ipvs_model.datapath.hooks import Handler
+    from ipvs_model.datapath.told import Kept
     from ipvs_model.dest import Dest
     from ipvs_model.netns import Netns
     from ipvs_model.packet import Packet
@@ -34,7 +34,6 @@ FORWARD: Final = Hook.FORWARD
 NOOUTPUT: Final = IP_VS_CONN_F_NOOUTPUT
 
 
-_tuple: Final = tuple.__new__
 DECLINED: Final = Accepted("no hooks")
 
 
@@ -118,7 +117,7 @@ class FastPath:
         cp.timeout = state.timeout
         return action
 
-    def tell(self, pkt: Packet, hook: Hook) -> Told | None:
+    def tell(self, pkt: Packet, hook: Hook) -> Kept | None:
         """`process`, and what is needed to tell of it; None, and nothing has changed, if the packet is not for this road or finds no entry."""
         table = self.tables.get(pkt.lane)
         cp = None if table is None else table.get(pkt.src if hook is LOCAL_IN else pkt.dst)
@@ -133,5 +132,4 @@ class FastPath:
             return None
         dest: Dest = cp.dest  # type: ignore[assignment]
         counted = dest.stats.outpkts if direction == 1 else dest.stats.inpkts
-        kept = (pkt, hook, pkt.mark, pkt.device, cp, direction, before, cp.state, cp.timeout, cp.refcnt, dest, counted, self.clock.now, cp.expires, cp.xmit.method, action)
-        return _tuple(Told, kept)
+        return pkt, hook, pkt.mark, pkt.device, cp, direction, before, cp.state, cp.timeout, cp.refcnt, dest, counted, self.clock.now, cp.expires, cp.xmit.method, action

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 
 from ipvs_model.events import ConnLookup, CounterMoved, Decided, Event, HookEntered, RefMoved, StateChanged, TimerArmed, Transmitted
 from ipvs_model.flags import IP_VS_DIR_OUTPUT, IPPROTO_TCP, Hook, Verdict
@@ -19,8 +19,12 @@ if TYPE_CHECKING:
 LOCAL_IN: Final = Hook.LOCAL_IN
 
 
+#: what is kept of a packet, until somebody asks: the members of `Told`, in order
+Kept: TypeAlias = tuple[Any, ...]
+
+
 class Told(NamedTuple):
-    """What is kept of a packet: the objects that it met, and their members that will move on."""
+    """The objects that a packet met, and their members that will move on."""
 
     packet: Packet
     hook: Hook
