@@ -10,21 +10,21 @@ import pytest
 from attrs import evolve, frozen
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.lab import CLIENT, SERVERS, VIP, endpoint
+from tests.lab import CLIENT, SERVERS, SERVERS6, VIP, VIP6, endpoint
 from tests.snapshot import whole
 
 from ipvs_model.addresses import format_addr
 from ipvs_model.apps import Ftp
 from ipvs_model.datapath import run_hook
 from ipvs_model.errors import IPVSError
-from ipvs_model.flags import PKT_CT_CONFIRMED, PKT_HAS_CT, PKT_PROPERTY, Hook
+from ipvs_model.flags import AF_INET, PKT_CT_CONFIRMED, PKT_HAS_CT, PKT_PROPERTY, Hook
 from ipvs_model.invariants import check
 from ipvs_model.ipvs import IPVS
 from ipvs_model.netns import Environment
 from ipvs_model.packet import Packet
 from ipvs_model.service import Service
 
-TCP, DIRECT, TUNNEL, PERSISTENT, FTP, UDP, ONE_PACKET, PERSISTENT_UDP, MARKED = 80, 81, 82, 83, 21, 53, 54, 55, 7
+TCP, DIRECT, TUNNEL, PERSISTENT, SIX, FTP, UDP, ONE_PACKET, PERSISTENT_UDP, MARKED = 80, 81, 82, 83, 84, 21, 53, 54, 55, 7
 UDP_PORTS = (UDP, ONE_PACKET, PERSISTENT_UDP)
 ACTIVE, PASSIVE = b"PORT 203,0,113,5,200,10\r\n", b"227 Entering Passive Mode (10,1,0,11,195,80)\r\n"
 SYSCTLS = [
@@ -44,6 +44,10 @@ class Flow:
     client: str = CLIENT
     mark: int = 0
     service: int | None = None
+
+    @property
+    def vip(self) -> str:
+        return VIP6 if self.port == SIX else VIP
 
     @property
     def of(self) -> int:
@@ -71,7 +75,7 @@ class Talk:
     def packet(self, ipvs: IPVS) -> Packet:
         flow = self.flow
         client = (flow.client, flow.sport)
-        ends = (client, (VIP, flow.port)) if self.server is None else (self._server(ipvs), client)
+        ends = (client, (flow.vip, flow.port)) if self.server is None else (self._server(ipvs), client)
         device = None if self.at() is Hook.LOCAL_OUT else "eth0"
         more: dict[str, Any] = {
             "ttl": self.ttl,
@@ -150,7 +154,8 @@ class Do:
         raise IPVSError(3)
 
     def _where(self, ipvs: IPVS) -> tuple[str, int]:
-        return SERVERS[self.server], self._service(ipvs).port
+        svc = self._service(ipvs)
+        return address(svc, self.server), svc.port
 
     def add(self, ipvs: IPVS) -> None:
         add_dest(ipvs, self._service(ipvs), self.server)
@@ -163,6 +168,9 @@ class Do:
 
     def limit(self, ipvs: IPVS) -> None:
         ipvs.edit_dest(self._service(ipvs), self._where(ipvs), u_threshold=self.value)
+
+    def schedule(self, ipvs: IPVS) -> None:
+        ipvs.edit_service(self._service(ipvs), scheduler=self.value)
 
     def forward(self, ipvs: IPVS) -> None:
         ipvs.edit_dest(self._service(ipvs), self._where(ipvs), forward=self.value)
@@ -187,9 +195,13 @@ class Odd:
     what: str
 
 
+def address(svc: Service, server: str) -> str:
+    return (SERVERS if svc.af == AF_INET else SERVERS6).get(server, server)
+
+
 def add_dest(ipvs: IPVS, svc: Service, server: str) -> None:
     forward = {DIRECT: "direct", TUNNEL: "tunnel"}.get(svc.port, "masq")
-    ipvs.add_dest(svc, (SERVERS[server], svc.port), forward=forward)
+    ipvs.add_dest(svc, (address(svc, server), svc.port), forward=forward)
 
 
 def add_service(ipvs: IPVS, number: int) -> None:
@@ -197,7 +209,7 @@ def add_service(ipvs: IPVS, number: int) -> None:
     if number == MARKED:
         svc = ipvs.add_service(fwmark=MARKED, **options)
     else:
-        svc = ipvs.add_service("udp" if number in UDP_PORTS else "tcp", (VIP, number), **options)
+        svc = ipvs.add_service("udp" if number in UDP_PORTS else "tcp", (VIP6 if number == SIX else VIP, number), **options)
     for server in "AB":
         add_dest(ipvs, svc, server)
 
