@@ -1,4 +1,4 @@
-"""``python -m benchmarks [--only E1,C1] [--json [FILE]] [--write FILE]``: every figure beside its floor or its peer; exit status 1 if one is worse than good."""
+"""``python -m benchmarks [--only E1,C1] [--json [FILE]]``: every figure beside its floor or its peer; exit status 1 if one is worse than good."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import argparse
 import json
 import sys
 from pathlib import Path
+from typing import TextIO
 
 from benchmarks.cases import CASES
 from benchmarks.measure import INTERPRETER, Figure
@@ -19,13 +20,13 @@ def _names(text: str) -> list[str]:
     return names
 
 
-def take(names: list[str], out: object) -> list[Figure]:
+def take(names: list[str], out: TextIO) -> list[Figure]:
     """Measure rows and print each as it comes."""
-    print(f"{INTERPRETER}; medians of in-run ratios, least and greatest round, CPU time of an operation, goals good/excellent/impossible", file=out)  # type: ignore[call-overload]
+    print(f"{INTERPRETER}; medians of in-run ratios, least and greatest round, CPU time of an operation, goals good/excellent/impossible", file=out)
     figures = []
     for name in names:
         figures.append(CASES[name].measure())
-        print(figures[-1], file=out, flush=True)  # type: ignore[call-overload]
+        print(figures[-1], file=out, flush=True)
     return figures
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 
 from benchmarks.measure import Case, Pair, cpu
@@ -31,7 +32,7 @@ def churn(conns: int = 2000, dests: int = 16, scheduler: str = "wlc", weights: t
         for number, source in enumerate(sources):
             if number % (PER_TICK // 8) == 0:
                 advance(1)
-            real = process(build(AF_INET, source, VIP, SYN, b"", 0, "cli")).real  # type: ignore[attr-defined]
+            real = process(build(AF_INET, source, VIP, SYN, b"", 0, "cli")).real
             for flags, hook in REST:
                 if hook is IN:
                     process(build(AF_INET, source, VIP, flags, b"", 0, "cli"))
@@ -40,7 +41,7 @@ def churn(conns: int = 2000, dests: int = 16, scheduler: str = "wlc", weights: t
         advance(seconds=forever)
 
     def model() -> float:
-        ipvs = director(dests, scheduler, weights=weights, **service)  # type: ignore[arg-type]
+        ipvs = director(dests, scheduler, weights=weights, **service)
         seconds = cpu(lambda: live(ipvs))
         assert ipvs.ns.conn_count == 0 and sum(dest.stats.conns for dest in ipvs.services[0].destinations) == conns
         assert sum(dest.stats.inpkts + dest.stats.outpkts for dest in ipvs.services[0].destinations) == 8 * conns
@@ -56,7 +57,7 @@ def live_floor(sources: list[int]) -> None:
 
     def floor(key: int) -> None:
         counter = get(key)
-        counter.n += 1  # type: ignore[union-attr]
+        counter.n += 1
 
     for source in sources:
         build(AF_INET, source, VIP, SYN, b"", 0, "cli")
@@ -114,8 +115,8 @@ def flood(conns: int = 10_000, held: int = 0) -> Pair:
     return Pair(model, floor, conns)
 
 
-def _case(id: str, what: str, make: object) -> Case:
-    return Case(id, what, make, unit="floors", allocates=True)  # type: ignore[arg-type]
+def _case(id: str, what: str, make: Callable[[], Pair]) -> Case:
+    return Case(id, what, make, unit="floors", allocates=True)
 
 
 CASES = [

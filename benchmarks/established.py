@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 from benchmarks.measure import Case, Pair, timed
-from benchmarks.traffic import ACK, arrivals, connect, director, floor_over, tcp, udp
+from benchmarks.traffic import ACK, Arrival, arrivals, connect, director, floor_over, tcp, udp
 from ipvs_model import IPVS, Hook, Packet
 from ipvs_model.flags import AF_INET, AF_INET6
 
 BOTH = (Hook.LOCAL_IN, Hook.FORWARD)
 IN = (Hook.LOCAL_IN,)
 OUT = (Hook.FORWARD,)
-WORKS = ("verdict", "in place", "new packet", "receive")
+Run = Callable[[], None]
 
 
 def established(
@@ -34,7 +36,7 @@ def established(
     "verdict": the action; "in place": the packet is built in the loop and its owner wants it translated; "new packet": a translated one beside it;
     "receive": an Outcome with its reason. ``sample``: of how many connections there are packets.
     """
-    ipvs = director(af=af, protocol=protocol, **service)  # type: ignore[arg-type]
+    ipvs = director(af=af, protocol=protocol, **service)
     make = tcp if protocol == "tcp" else udp
     connect(ipvs, conns, af, make)
     packets = arrivals(ipvs, min(conns, sample), af, make, hooks)
@@ -45,11 +47,11 @@ def established(
     return Pair(timed(run), timed(floor_over(packets, keys, repeat)), len(packets) * repeat)
 
 
-def _chunks(packets: list, per_tick: int) -> list[list]:  # type: ignore[type-arg]
+def _chunks(packets: list[Any], per_tick: int) -> list[list[Any]]:
     return [packets[start : start + per_tick] for start in range(0, len(packets), per_tick)]
 
 
-def _verdicts(ipvs: IPVS, packets: list[tuple[Packet, Hook]], per_tick: int, repeat: int):  # type: ignore[no-untyped-def]
+def _verdicts(ipvs: IPVS, packets: list[Arrival], per_tick: int, repeat: int) -> Run:
     process, advance = ipvs.process, ipvs.clock.advance
     chunks = _chunks(packets, per_tick)
 
@@ -69,7 +71,7 @@ def _verdicts(ipvs: IPVS, packets: list[tuple[Packet, Hook]], per_tick: int, rep
     return run if per_tick > 1 else run_every
 
 
-def _translated(ipvs: IPVS, packets: list[tuple[Packet, Hook]], per_tick: int, repeat: int):  # type: ignore[no-untyped-def]
+def _translated(ipvs: IPVS, packets: list[Arrival], per_tick: int, repeat: int) -> Run:
     process, advance = ipvs.process, ipvs.clock.advance
     chunks = _chunks(packets, per_tick)
     packet, hook = packets[0]
@@ -86,7 +88,7 @@ def _translated(ipvs: IPVS, packets: list[tuple[Packet, Hook]], per_tick: int, r
     return run
 
 
-def _built(ipvs: IPVS, packets: list[tuple[Packet, Hook]], per_tick: int, repeat: int):  # type: ignore[no-untyped-def]
+def _built(ipvs: IPVS, packets: list[Arrival], per_tick: int, repeat: int) -> Run:
     process, advance, build = ipvs.process, ipvs.clock.advance, Packet.tcp_between
     chunks = _chunks([(packet.src, packet.dst, packet.device, hook) for packet, hook in packets], per_tick)
 
@@ -101,7 +103,7 @@ def _built(ipvs: IPVS, packets: list[tuple[Packet, Hook]], per_tick: int, repeat
     return run
 
 
-def _received(ipvs: IPVS, packets: list[tuple[Packet, Hook]], per_tick: int, repeat: int):  # type: ignore[no-untyped-def]
+def _received(ipvs: IPVS, packets: list[Arrival], per_tick: int, repeat: int) -> Run:
     receive, advance = ipvs.receive, ipvs.clock.advance
     chunks = _chunks(packets, per_tick)
     for packet, hook in packets[:100]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from functools import partial
 
 from tests.naive_timers import NaiveClock
@@ -11,6 +12,7 @@ from benchmarks.measure import Case, Pair, cpu, timed
 from benchmarks.traffic import Floor, arrivals, connect, director, floor_over
 from ipvs_model import IPVS
 from ipvs_model.conn import Conn
+from ipvs_model.protocol import State
 from ipvs_model.protocols.tcp import ESTABLISHED, FIN_WAIT
 from ipvs_model.timers import Clock, FunctionTimer
 
@@ -25,7 +27,7 @@ def assert_fires_as_the_kernel_would(timers: int = 40, steps: int = 300) -> None
     clock = Clock(HZ)
     naive = NaiveClock(HZ, clock.now, lambda name: naive_fired.append((naive.now, name)))
     names = [f"t{number}" for number in range(timers)]
-    armed = {name: FunctionTimer(lambda name=name: fired.append((clock.now, name))) for name in names}  # type: ignore[misc]
+    armed = {name: FunctionTimer(lambda name=name: fired.append((clock.now, name))) for name in names}
     for _ in range(steps):
         name, delay = rng.choice(names), HZ * rng.choice((10, 30, 60, 120, 900))
         clock.mod_timer(armed[name], clock.now + delay)
@@ -117,7 +119,7 @@ def _rearm_all(ipvs: IPVS, chunks: list[list[Conn]], repeat: int, step: int) -> 
                 cp.arm(timeout)
 
 
-def _change_states(ipvs: IPVS, chunks: list[list[Conn]], repeat: int, states: tuple) -> None:  # type: ignore[type-arg]
+def _change_states(ipvs: IPVS, chunks: list[list[Conn]], repeat: int, states: tuple[State, State]) -> None:
     advance = ipvs.clock.advance
     for number in range(repeat):
         state = states[number % 2]
@@ -149,8 +151,8 @@ def idle_ticks(pending: bool, ticks: int = 20_000) -> Pair:
     return Pair(model, timed(floor), len(packets) * (ticks // 2000))
 
 
-def _case(id: str, what: str, make: object, allocates: bool = False, rounds: int = 9) -> Case:
-    return Case(id, what, make, unit="floors", allocates=allocates, rounds=rounds)  # type: ignore[arg-type]
+def _case(id: str, what: str, make: Callable[[], Pair], allocates: bool = False, rounds: int = 9) -> Case:
+    return Case(id, what, make, unit="floors", allocates=allocates, rounds=rounds)
 
 
 CASES = [

@@ -47,12 +47,12 @@ def play(ipvs: IPVS, steps: list[Step], out: list[tuple[int, int]] | None = None
             packet = build(AF_INET, source, VIP, flags, b"", 0, "cli")
             left = process(packet).apply(packet)
             if flags == SYN:
-                reals[source] = left.dst  # type: ignore[union-attr]
+                reals[source] = left.dst
         else:
             packet = build(AF_INET, reals[source], source, flags, b"", 0, "rs")
             left = process(packet, hook).apply(packet)
         if out is not None:
-            out.append((left.src, left.dst))  # type: ignore[union-attr]
+            out.append((left.src, left.dst))
     advance(130 * HZ)
 
 
@@ -68,7 +68,7 @@ def play_naive(naive: Naive, steps: list[Step], out: list[tuple[int, int]] | Non
         ends = (end, virtual) if hook is Hook.LOCAL_IN else (reals[source], end)
         left = naive.process(NaivePacket(*ends, Flags(flags), 40, 64))
         if flags == SYN:
-            reals[source] = left.dst  # type: ignore[union-attr]
+            reals[source] = left.dst
         if out is not None:
             assert left is not None
             out.append((left.src.addr << 16 | left.src.port, left.dst.addr << 16 | left.dst.port))

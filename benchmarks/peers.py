@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections.abc import Callable, Iterator
 from functools import partial
 
 import simpy
@@ -21,7 +22,7 @@ TICK = 1 / 250
 PACKETS = 8000
 
 
-def _model(packets: int = PACKETS):  # type: ignore[no-untyped-def]
+def _model(packets: int = PACKETS) -> Callable[[], None]:
     """The whole packet: both directions of 1,000 connections, 40 packets a tick."""
     ipvs = director()
     connect(ipvs, CONNS)
@@ -50,7 +51,7 @@ def simpy_interrupt() -> Pair:
     hits = _hits()
     expired: list[tuple[float, int]] = []
 
-    def life(env: simpy.Environment, number: int):  # type: ignore[no-untyped-def]
+    def life(env: simpy.Environment, number: int) -> Iterator[simpy.Event]:
         while True:
             try:
                 yield env.timeout(TIMEOUT)
@@ -84,7 +85,7 @@ def simpy_event() -> Pair:
     hits = _hits()
     deadlines = [0.0] * CONNS
 
-    def packets(env: simpy.Environment):  # type: ignore[no-untyped-def]
+    def packets(env: simpy.Environment) -> Iterator[simpy.Event]:
         for hit in hits:
             for number in hit:
                 yield env.timeout(TICK / PER_TICK)
@@ -135,7 +136,7 @@ def scapy_packets(count: int = 200, to_bytes: bool = False) -> Pair:
             packet = build(AF_INET, source, VIP, ACK, b"", 0, "cli")
             left = process(packet).apply(packet)
             if to_bytes:
-                raw = left.raw  # type: ignore[union-attr]
+                raw = left.raw
         return raw
 
     def scapy() -> bytes:

@@ -9,6 +9,7 @@ import random
 from collections.abc import Callable, Iterable, Sequence
 
 from ipvs_model import IPVS, Hook, Packet, Verdict
+from ipvs_model.addresses import format_endpoint
 from ipvs_model.flags import AF_INET
 
 VIP = 0xC0000201 << 16 | 80  #: 192.0.2.1:80
@@ -37,8 +38,6 @@ class KeyedPacket(Packet):
 
 def endpoint(value: int, af: int = AF_INET) -> str:
     """An endpoint as control calls want it."""
-    from ipvs_model.addresses import format_endpoint
-
     return format_endpoint(af, value)
 
 
@@ -46,7 +45,7 @@ def director(dests: int = 16, scheduler: str = "wlc", *, af: int = AF_INET, prot
     """A director with one service, default settings; ``weights`` go round; ``forward`` among the service's values is the destinations'."""
     ipvs = IPVS()
     values = {name: service.pop(name) for name in ("forward", "tun_type") if name in service}
-    svc = ipvs.add_service(protocol, endpoint(VIP if af == AF_INET else VIP6, af), scheduler=scheduler, **service)  # type: ignore[arg-type]
+    svc = ipvs.add_service(protocol, endpoint(VIP if af == AF_INET else VIP6, af), scheduler=scheduler, **service)
     base = 0x0A010000 if af == AF_INET else 0x20010DB8 << 96 | 0x10000
     port = 8080 if values.get("forward", "masq") == "masq" else 80
     for number in range(dests):
@@ -67,12 +66,12 @@ def vip(af: int) -> int:
 
 def tcp(af: int, src: int, dst: int, flags: int, device: str) -> KeyedPacket:
     """A TCP segment without payload."""
-    return KeyedPacket.tcp_between(af, src, dst, flags, device=device)  # type: ignore[return-value]
+    return KeyedPacket.tcp_between(af, src, dst, flags, device=device)
 
 
 def udp(af: int, src: int, dst: int, flags: int, device: str) -> KeyedPacket:
     """A datagram without payload; it has no flags."""
-    return KeyedPacket.udp((src >> 16, src & 0xFFFF) if af == AF_INET else endpoint(src, af), endpoint(dst, af), device=device)  # type: ignore[return-value]
+    return KeyedPacket.udp((src >> 16, src & 0xFFFF) if af == AF_INET else endpoint(src, af), endpoint(dst, af), device=device)
 
 
 def connect(ipvs: IPVS, count: int, af: int = AF_INET, make: Callable[[int, int, int, int, str], Packet] = tcp) -> None:
@@ -114,13 +113,13 @@ def floor_over(packets: list[Arrival], keys: Iterable[int], repeat: int) -> Call
 
     def floor(packet: KeyedPacket) -> Floor | None:
         counter = get(packet.key)
-        counter.n += 1  # type: ignore[union-attr]
+        counter.n += 1
         return counter
 
     def run() -> None:
         for _ in range(repeat):
             for packet, _hook in packets:
-                floor(packet)  # type: ignore[arg-type]
+                floor(packet)
 
     run()
     assert sum(counter.n for counter in table.values()) == repeat * len(packets)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import random
+import sys
 from collections import Counter
-from pathlib import Path
 
 import pytest
-from benchmarks import churn, established, expiry, growth, measure, memory, naive, oracle, traffic
-from benchmarks.goals import Goal
+from benchmarks import churn, established, expiry, growth, instructions, measure, memory, naive, oracle, page, traffic
+from benchmarks.goals import GOALS, Goal
 from benchmarks.measure import Case, Figure, Pair
 
 from ipvs_model import IPVS, Environment, Hook, Packet
@@ -16,7 +17,6 @@ from ipvs_model.flags import AF_INET, AF_INET6
 from ipvs_model.invariants import check
 from ipvs_model.packet.view import fill_iph
 
-ROOT = Path(__file__).parents[1]
 SIZE = 1000
 VIP = traffic.VIP
 IN_MINIATURE = {
@@ -178,3 +178,42 @@ def test_1000_services_each_give_their_clients_their_own_server():
         ipvs.delete_service(svc)
     assert len(ipvs.services) == SIZE // 2
     check(ipvs.ns)
+
+
+# --- what is kept ---------------------------------------------------------------------------------------------------------
+def test_the_page_shows_the_figures_that_are_kept():
+    text = page.PAGE.read_text(encoding="utf-8")
+    assert page.page(text) == text
+    assert {"3.11", "3.12", "3.13"} == set(page.figures())
+
+
+def test_every_goal_has_its_row_on_the_page():
+    main = page.figures()[page.MAIN]
+    for name, goal in GOALS.items():
+        row = main[name]
+        assert (row["good"], row["excellent"], row["impossible"]) == (goal.good, goal.excellent, goal.impossible), name
+
+
+@pytest.mark.parametrize(("counted", "status"), [(4.0, 0), (4.39, 0), (4.41, 1), (3.0, 0)])
+def test_more_than_a_tenth_more_instructions_than_kept_is_a_failure(counted, status, tmp_path, monkeypatch, capsys):
+    kept = tmp_path / "instructions.json"
+    kept.write_text(json.dumps({instructions.VERSION: {"E1": 4.0}}))
+    monkeypatch.setattr(instructions, "KEPT", kept)
+    monkeypatch.setattr(instructions, "ratio", lambda case: counted)
+    monkeypatch.setattr(sys, "argv", ["instructions", "E1"])
+    assert instructions.main() == status
+    assert ("WORSE" in capsys.readouterr().out) == bool(status)
+
+
+def test_instructions_are_kept_on_request(tmp_path, monkeypatch):
+    monkeypatch.setattr(instructions, "KEPT", tmp_path / "instructions.json")
+    monkeypatch.setattr(instructions, "ratio", lambda case: 5.0)
+    monkeypatch.setattr(sys, "argv", ["instructions", "--update", "E1", "C1"])
+    assert instructions.main() == 0
+    assert json.loads((tmp_path / "instructions.json").read_text()) == {instructions.VERSION: {"C1": 5.0, "E1": 5.0}}
+
+
+@pytest.mark.parametrize("case", instructions.MAKERS)
+def test_both_sides_of_a_counted_case_run(case):
+    for side in ("model", "other"):
+        instructions.run(case, side, 1)
