@@ -6,6 +6,7 @@ from collections import Counter
 from ipaddress import ip_address
 from itertools import islice
 
+import pytest
 from tests.schedulers.bench import Bench, pool
 
 from ipvs_model.dest import Dest
@@ -51,6 +52,32 @@ def test_one_overloaded_wrr_destination() -> None:
     assert bench.choices(1) == ["-"]
     assert bench.reports() == ["IPVS: wrr: TCP 10.0.0.100:80 - no destination available: all destinations are overloaded"]
     assert bench.svc.sched_data.cw == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "first", "second"),
+    [
+        ("rr", None, None), ("wrr", 3, 1), ("lc", 517, 3), ("wlc", 517, 3), ("sed", 3, 1), ("nq", 3, 0), ("fo", 4, 2), ("ovf", 4, 2), ("twos", 517, 3),
+        ("lblc", 517, 3), ("lblcr", 517, 3), ("dh", 64, 64), ("sh", 100, 52), ("mh", 1818, 910),
+    ],
+)  # fmt: skip
+def test_the_number_by_which_each_scheduler_judges(name: str, first: int | None, second: int | None) -> None:
+    bench = pool(name, 4, 2, 0, 3)
+    bench.conns("10.0.0.1:80", 2, 5)
+    bench.conns("10.0.0.2:80", 0, 3)
+    bench.overload("10.0.0.4:80")
+    bench.known["10.0.0.1:80"].flags |= 1 << 20  # a flag that means nothing here
+    assert [bench.svc.scheduler.score(bench.svc, dest) for dest in bench.known.values()] == [first, second, None, None]
+
+
+def test_lc_judges_in_32_bits_and_nobody_judges_a_weight_below_0() -> None:
+    bench = pool("lc", 1)
+    bench.conns("10.0.0.1:80", -1, 0)
+    assert bench.svc.scheduler.score(bench.svc, bench.known["10.0.0.1:80"]) == 0xFFFFFF00
+    for name in ("wrr", "wlc", "sed", "fo", "sh"):
+        bench = pool(name, 1, 1)
+        bench.edit("10.0.0.2:80", -1)
+        assert bench.svc.scheduler.score(bench.svc, bench.known["10.0.0.2:80"]) is None
 
 
 def test_hash_table_of_the_chapter() -> None:
