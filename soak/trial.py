@@ -1,9 +1,9 @@
 """Trying a mutant: does some test notice that a piece of source has changed?
 
 It has to be quick. The tests are collected once, and one run under coverage says which test reaches which line. For each mutant the process forks; the
-child puts the changed code into the functions that are there already and runs the tests that reach them, those that reach the line first, the quickest
-first, until one fails. A mutant of code that runs at import (constants, defaults, class bodies) needs the package imported anew: its child does that, and
-runs the test files of its module.
+child puts the changed code into the functions that are there already and runs the tests that reach them until one fails: those that reach the line first,
+of them those of the module's own files, the quickest first. A mutant of code that runs at import (constants, defaults, class bodies) needs the package
+imported anew: its child does that, and runs the module's own test files.
 """
 
 from __future__ import annotations
@@ -103,9 +103,10 @@ class Reach:
 class Session:
     """A pytest plug-in that runs mutants instead of tests."""
 
-    def __init__(self, mutants: list[Mutant], files: dict[str, Path]) -> None:
+    def __init__(self, mutants: list[Mutant], files: dict[str, Path], direct: dict[str, tuple[str, ...]]) -> None:
         self.mutants = mutants
         self.files = files
+        self.direct = direct
         self.items: list[pytest.Item] = []
         self.reach = Reach({}, {})
         self.functions: dict[tuple[str, str, int], list[FunctionType]] = defaultdict(list)
@@ -166,7 +167,8 @@ class Session:
         lines, seconds = self.reach.lines[file], self.reach.seconds
         first = set(lines.get(mutant.line, ()))
         reached = {number for code in mutant.swaps.values() for _, _, line in code.co_lines() for number in lines.get(line, ())}
-        chosen = sorted(reached, key=lambda number: (number not in first, seconds[number]))
+        direct = self.direct.get(mutant.module.split("/")[0], ())
+        chosen = sorted(reached, key=lambda number: (number not in first, not self.items[number].nodeid.startswith(direct), seconds[number]))
 
         def survives() -> bool:
             for (name, line), code in mutant.swaps.items():
@@ -260,7 +262,7 @@ def try_group(mutants: list[Mutant], files: dict[str, Path], tests: tuple[str, .
     """Try mutants that have their tests in common; ``direct``: files of tests for mutants of what runs at import, by the first part of a module's name."""
     inside = [mutant for mutant in mutants if mutant.swaps is not None]
     print(f"{len(mutants)} mutants, {len(inside)} of them inside functions", flush=True)
-    pytest.main([*OPTIONS, "-s", *tests], plugins=[Session(inside, files)])
+    pytest.main([*OPTIONS, "-s", *tests], plugins=[Session(inside, files, direct)])
     for mutant in mutants:
         if mutant.swaps is None:
             mutant.fate = fate_in_child(lambda changed=mutant: survives_import(changed, files[changed.module], direct[changed.module.split('/')[0]]))
