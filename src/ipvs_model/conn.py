@@ -44,7 +44,7 @@ from ipvs_model.flags import (
 from ipvs_model.netns import Netns
 from ipvs_model.protocol import TEMPLATE_NONE, State
 from ipvs_model.service import find_dest
-from ipvs_model.timers import UNLINKED, Timer
+from ipvs_model.timers import UNLINKED, Bucket, Timer
 
 FIELDS: Final = (
     Field("c_list", "ConnTable", "hlist node", "derived", "one dict by client endpoint; hnext chains entries of the same one"),
@@ -345,23 +345,21 @@ class Conn(Timer):
 
     def arm(self, timeout: int) -> None:
         """Set the timer ``timeout`` jiffies from now; entries of one state share expiry and bucket within a jiffy."""
-        clock = self.ipvs.clock
-        now = clock.now
+        ns = self.ipvs
+        clock = ns.clock
         state = self.state
         if state.timeout == timeout:
-            if state.stamp != now or state.bucket is None:
-                state.expires = now + timeout
-                state.bucket = clock.bucket_for(state.expires)
-                state.stamp = now
-            if self.bucket is state.bucket:
+            if state.stamp != clock.now:
+                state.refresh(clock)
+            bucket: Bucket = state.bucket  # type: ignore[assignment]
+            if self.bucket is bucket:
                 self.expires = state.expires
             else:
-                clock.arm_in(self, state.expires, state.bucket)
+                clock.arm_in(self, state.expires, bucket)
         else:
-            clock.mod_timer(self, now + timeout)
-        emit = self.ipvs.emit
-        if emit is not None:
-            emit(TimerArmed("ip_vs_conn_put", self.key(), now, self.expires))
+            clock.mod_timer(self, clock.now + timeout)
+        if ns.emit is not None:
+            ns.emit(TimerArmed("ip_vs_conn_put", self.key(), clock.now, self.expires))
 
     def expire_now(self) -> None:
         """Let it go at the next tick, unless it is overdue already (source: ip_vs_conn.c, ip_vs_conn_expire_now)."""
