@@ -41,10 +41,10 @@ WANTED: Final = 0.85  #: share of mutants that the tests have to notice
 #: files of tests for mutants of what runs at import
 DIRECT: Final = {
     "conn": ("tests/test_conn.py", "tests/test_entries.py", "tests/datapath/test_connections.py", "tests/datapath/test_reuse_and_deletion.py", "tests/test_fields.py"),
-    "dest": ("tests/test_dest.py", "tests/test_control.py", "tests/test_refusals.py", "tests/datapath/test_dests.py", "tests/test_fields.py"),
-    "service": ("tests/test_service.py", "tests/test_control.py", "tests/test_refusals.py", "tests/test_fields.py"),
+    "dest": ("tests/test_dest.py", "tests/test_control.py", "tests/datapath/test_dests.py", "tests/test_fields.py"),
+    "service": ("tests/test_service.py", "tests/test_control.py", "tests/test_fields.py"),
     "timers": ("tests/test_timers.py", "tests/test_timers_calls.py", "src/ipvs_model/timers.py"),
-    "schedulers": ("tests/schedulers/test_vectors.py", "tests/schedulers/test_registry.py", "tests/schedulers/test_properties.py", "src/ipvs_model/schedulers"),
+    "schedulers": ("tests/schedulers/test_examples.py", "tests/schedulers/test_vectors.py", "tests/schedulers/test_registry.py", "src/ipvs_model/schedulers"),
 }
 
 
