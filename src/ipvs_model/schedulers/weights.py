@@ -48,12 +48,16 @@ def least_loaded(destinations: Iterable[Dest]) -> Dest | None:
     else:
         return None
     best_overhead, best_weight = conn_overhead(best), best.weight
+    one_digit = ONE_DIGIT
     for dest in rest:
-        if dest.flags and dest.flags & IP_VS_DEST_F_OVERLOAD:
-            continue
         weight = dest.weight
         overhead = dest.activeconns * 256 + dest.totalconns
-        if overhead > ONE_DIGIT:
+        # most lose without a multiplication
+        if best_overhead <= overhead <= one_digit and weight <= best_weight:
+            continue
+        if dest.flags and dest.flags & IP_VS_DEST_F_OVERLOAD:
+            continue
+        if overhead > one_digit:
             overhead = s32(overhead)
         if best_overhead * weight > overhead * best_weight:
             best, best_overhead, best_weight = dest, overhead, weight
