@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Final, cast
+from collections.abc import Callable
+from struct import Struct
+from typing import Any, Final, cast
 
 from ipvs_model.flags import AF_INET, IPPROTO_ESP, IPPROTO_ICMP, IPPROTO_ICMPV6, IPPROTO_SCTP, IPPROTO_TCP, IPPROTO_UDP
 from ipvs_model.packet import build
@@ -15,6 +17,11 @@ LAZY_NAT: Final = 4  #: so are the ports, and the transport checksum follows
 
 #: protocol → bytes of its header, where they are fixed
 _HEADER_LENGTHS: Final = {IPPROTO_UDP: 8, IPPROTO_SCTP: 12, IPPROTO_ICMP: 8, IPPROTO_ICMPV6: 8, IPPROTO_ESP: 8}
+
+
+TCP4: Final = AF_INET << 16 | IPPROTO_TCP  #: lanes of IPv4
+UDP4: Final = AF_INET << 16 | IPPROTO_UDP
+_word: Final[Callable[[Any, int], tuple[int]]] = Struct("!I").unpack_from
 
 
 class Rare:
@@ -152,6 +159,9 @@ class PacketFields:
     @property
     def tos(self) -> int:
         """TOS or traffic class, 8 bits; 0 if the header is cut off."""
+        if self.lane == TCP4:
+            raw: bytes = self.raw if self.lazy else self.store  # type: ignore[assignment]
+            return raw[1]
         raw = self.raw
         if len(raw) < 2:
             return 0
@@ -160,16 +170,23 @@ class PacketFields:
     @property
     def id(self) -> int:
         """IPv4 identification; 0 for IPv6."""
+        if self.lane == TCP4:
+            raw: bytes = self.raw if self.lazy else self.store  # type: ignore[assignment]
+            return raw[4] << 8 | raw[5]
         return int.from_bytes(self.raw[4:6], "big") if self.af == AF_INET else 0
 
     @property
     def seq(self) -> int:
         """TCP sequence number (of whatever stands there in another protocol; 0 if cut off)."""
+        if self.lane == TCP4:
+            return _word(self.raw if self.lazy else self.store, 24)[0]
         return int.from_bytes(self.raw[self.l4 + 4 : self.l4 + 8], "big")
 
     @property
     def ack(self) -> int:
         """TCP acknowledgement number; 0 if cut off."""
+        if self.lane == TCP4:
+            return _word(self.raw if self.lazy else self.store, 28)[0]
         return int.from_bytes(self.raw[self.l4 + 8 : self.l4 + 12], "big")
 
     @property

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 from ipvs_model.addresses import parse_addr, parse_endpoint
 from ipvs_model.flags import AF_INET, AF_INET6, IPPROTO_AH, IPPROTO_ESP, IPPROTO_ICMP, IPPROTO_ICMPV6, IPPROTO_SCTP, IPPROTO_TCP, IPPROTO_UDP
 from ipvs_model.packet import build
-from ipvs_model.packet.fields import LAZY_BUILD, PacketFields, Rare
+from ipvs_model.packet.fields import LAZY_BUILD, TCP4, UDP4, PacketFields, Rare
 from ipvs_model.packet.parse import IP_DF, IP_MF, IP_OFFSET, IPV4_PORTS, IPV4_TCP, TCP_FLAG_BITS, Fields, parse_fields
 from ipvs_model.packet.text import constructor_call, parse_call
 
@@ -43,7 +43,7 @@ class Packet(PacketFields):
         Bytes behind the length stated in the header (link-layer padding) are cut off. `frag_max_size` and `pieces` say that it was reassembled.
         """
         # the plain IPv4 header in one go; vihl 0 sends everything else to the general parser
-        vihl = total = word = 0
+        vihl = total = word = lane = 0
         n = len(raw)
         if type(raw) is not bytes:
             raw = bytes(raw)
@@ -51,11 +51,14 @@ class Packet(PacketFields):
             vihl, total, word, ttl, proto, saddr, daddr, sport, dport, flags = _tcp(raw)
             if proto == IPPROTO_TCP:
                 flags &= TCP_FLAG_BITS
+                lane = TCP4
             elif proto == IPPROTO_UDP:
                 flags = -1
+                lane = UDP4
             else:
                 vihl = 0
         elif n >= 28 and raw[9] == IPPROTO_UDP:
+            lane = UDP4
             vihl, total, word, ttl, proto, saddr, daddr, sport, dport = _ports(raw)
             flags = -1
         p = _new(cls)
@@ -73,7 +76,7 @@ class Packet(PacketFields):
             p.ttl = ttl
             p.l4 = 20
             p.df = word & IP_DF != 0
-            p.lane = AF_INET << 16 | proto
+            p.lane = lane
             p.rare = Rare(True, frag_max_size=frag_max_size, pieces=pieces) if frag_max_size else None
             p.store = raw
             return p
