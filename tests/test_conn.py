@@ -4,7 +4,8 @@ import pytest
 from tests.lab import Lab
 
 from ipvs_model.conn import ConnExt, ConnParam, Seq, bind_dest, check_template, fill_cport, new_conn, unbind_dest
-from ipvs_model.events import ControlMoved, CounterMoved, RefMoved, TemplateChecked, TimerArmed, TimerPostponed, TimerStopped
+from ipvs_model.engines import PersistenceEngine
+from ipvs_model.events import ControlMoved, CounterMoved, RefMoved, TemplateChecked, TimerArmed, TimerFired, TimerPostponed, TimerStopped
 from ipvs_model.flags import (
     AF_INET,
     AF_INET6,
@@ -323,3 +324,46 @@ def test_a_port_that_is_filled_in_changes_nothing_else(lab):
     assert (cp.flags, cp.cport, lab.ns.no_cport_count, cp.quick) == (flags & ~IP_VS_CONN_F_NO_CPORT, 40000, 0, True)
     fill_cport(cp, 5)  # it has one
     assert (cp.flags, cp.cport, lab.ns.no_cport_count) == (flags & ~IP_VS_CONN_F_NO_CPORT, 40000, 0)
+
+
+@pytest.mark.parametrize("watched", [False, True])
+def test_overload_ends_with_the_connection_that_leaves_the_lower_threshold(watched):
+    lab = Lab().service("rr", "A", u_threshold=4, l_threshold=2)
+    fired = listening(lab, TimerFired) if watched else []
+    conns = []
+    for number in range(4):
+        lab.at(10 * number).client("S", 40000 + number)
+        conns.append(lab.conn(40000 + number))
+    keys = [cp.key() for cp in conns]
+    for left, overloaded in ((4, True), (3, True), (2, True), (1, False), (0, False)):
+        dest = lab.dest("A")
+        assert (dest.totalconns, dest.refcnt, dest.overloaded) == (left, left + 1, overloaded)
+        lab.wait(10 if left < 4 else 36)
+    for cp in conns:
+        assert (cp.refcnt, cp.is_hashed, cp.dest, cp.is_template) == (0, False, None, False)
+    assert [event.conn for event in fired] == (keys if watched else [])
+
+
+@pytest.mark.parametrize(("af", "daf"), [(AF_INET, AF_INET), (AF_INET, AF_INET6), (AF_INET6, AF_INET), (AF_INET6, AF_INET6)])
+def test_the_family_of_the_server_is_kept_apart_if_it_is_another(lab, af, daf):
+    cp = new_conn(lab.ns, ConnParam(af, IPPROTO_TCP, 5 << 16 | 40000, 7 << 16 | 80), daf, 9 << 16 | 80, 0, None, 0)
+    assert (cp.af, cp.daf, cp.ext is None) == (af, daf, af == daf)
+
+
+class OneBucket(PersistenceEngine):
+    """An engine that has one bucket for all."""
+
+    name = "one-bucket"
+
+    def fill_param(self, param, pkt):
+        return None
+
+    def hashkey_raw(self, pe_data, initval, inverse):
+        return 0
+
+
+@pytest.mark.parametrize(("flags", "kept"), [(0, False), (IP_VS_CONN_F_TEMPLATE, True)])
+def test_only_a_template_keeps_its_engine(lab, flags, kept):
+    engine = OneBucket()
+    cp = new_conn(lab.ns, ConnParam(AF_INET, IPPROTO_UDP, 5 << 16, 7 << 16 | 80, engine, b"call"), AF_INET, 9 << 16 | 80, flags, None, 0)
+    assert (cp.pe, cp.pe_data) == ((engine, b"call") if kept else (None, b""))

@@ -184,6 +184,18 @@ def test_a_destination_that_comes_late_brings_the_helper_of_its_service():
     lab.check()
 
 
+def test_a_destination_that_comes_late_makes_an_entry_quick():
+    lab = backup(Lab())
+    lab.service("rr")
+    seen = record(6, 0, 1, f"{CLIENT}:40000", f"{VIP}:80", "10.1.0.11:8080", 900)
+    received(lab.ipvs, seen)
+    (cp,) = lab.ipvs.conns()
+    assert (cp.dest, cp.quick) == (None, False)
+    dest = lab.add("A")
+    received(lab.ipvs, seen)
+    assert (cp.dest, cp.quick) == (dest, True)
+
+
 FIRST = 0xCB007101  #: the address whose bucket the engine uses
 
 
