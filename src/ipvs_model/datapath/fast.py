@@ -32,8 +32,6 @@ if TYPE_CHECKING:
 LOCAL_IN: Final = Hook.LOCAL_IN
 FORWARD: Final = Hook.FORWARD
 NOOUTPUT: Final = IP_VS_CONN_F_NOOUTPUT
-
-
 DECLINED: Final = Accepted("no hooks")
 
 
