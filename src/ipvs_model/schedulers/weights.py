@@ -32,7 +32,8 @@ def usable(dest: Dest) -> bool:
 
 def conn_overhead(dest: Dest) -> int:
     """The load of a destination: 256 for an active connection, 1 for every connection, as a C ``int``."""
-    return s32(dest.activeconns * 256 + dest.totalconns)
+    overhead = dest.activeconns * 256 + dest.totalconns
+    return overhead if overhead <= ONE_DIGIT else s32(overhead)
 
 
 def least_loaded(destinations: Iterable[Dest]) -> Dest | None:
@@ -43,7 +44,7 @@ def least_loaded(destinations: Iterable[Dest]) -> Dest | None:
     """
     rest = iter(destinations)
     for best in rest:
-        if usable(best):
+        if best.weight > 0 and not best.flags & IP_VS_DEST_F_OVERLOAD:
             break
     else:
         return None
