@@ -291,9 +291,12 @@ def test_an_entry_that_is_in_no_table_may_be_let_go(lab):
     assert cp.refcnt == 0
 
 
+@pytest.mark.parametrize("watched", [False, True])
 @pytest.mark.parametrize("conntrack", [0, 1])
 @pytest.mark.parametrize(("flags", "sport", "forgotten"), [(0, 40000, True), (IP_VS_CONN_F_ONE_PACKET, 40000, False), (0, 0, False), (IP_VS_CONN_F_NO_CPORT, 0, False)])
-def test_which_entries_take_their_conntrack_along(lab, conntrack, flags, sport, forgotten):
+def test_which_entries_take_their_conntrack_along(lab, watched, conntrack, flags, sport, forgotten):
+    if watched:
+        listening(lab)
     lab.sysctl(conntrack=conntrack)
     cp = entry(lab, IPPROTO_UDP, flags, sport)
     told = []
