@@ -4,6 +4,7 @@ import pytest
 
 from ipvs_model.ipvs import IPVS
 from ipvs_model.netns import Environment
+from ipvs_model.packet import Packet
 from ipvs_model.stats import Stats
 
 BURST = [
@@ -148,3 +149,28 @@ def test_without_estimation_what_is_shown_stays():
     ipvs.sysctl_write("run_estimation", 1)
     ipvs.clock.advance(seconds=3)
     assert svc.stats.shown().conns == 5
+
+
+def test_what_members_counted_stays_when_they_go_and_is_not_counted_twice_when_they_come_back():
+    ipvs = IPVS()
+    web = ipvs.add_service("tcp", "192.0.2.1:80", scheduler="rr")
+    dest = ipvs.add_dest(web, "10.1.0.11:80")
+    seen = []
+
+    def look():
+        seen.append((web.stats.inpkts, web.stats.inbytes, ipvs.ns.tot_stats.inpkts, ipvs.ns.tot_stats.live()[3], dest.stats.inpkts))
+
+    for flags in "SAA":
+        ipvs.receive(Packet.tcp("203.0.113.7:40000", "192.0.2.1:80", flags))
+    look()
+    ipvs.delete_dest(web, dest)
+    look()
+    assert ipvs.add_dest(web, "10.1.0.11:80") is dest
+    ipvs.receive(Packet.tcp("203.0.113.7:40000", "192.0.2.1:80", "A"))
+    look()
+    ipvs.delete_service(web)
+    look()
+    assert seen == [(3, 120, 3, 120, 3), (3, 120, 3, 120, 3), (4, 160, 4, 160, 4), (4, 160, 4, 160, 4)]
+    other = ipvs.add_service("tcp", "192.0.2.1:80", scheduler="rr")
+    ipvs.add_dest(other, "10.1.0.11:80")
+    assert (other.stats.inpkts, ipvs.ns.tot_stats.inpkts) == (0, 4)

@@ -95,7 +95,7 @@ class Reason:
         return self.text
 
     def __repr__(self) -> str:
-        return f"Reason({self.code!r}, {self.text!r}, {self.hook!r}, {self.events!r})"
+        return f"Reason(code={self.code!r}, text={self.text!r}, hook={self.hook!r}, events={self.events!r})"
 
 
 class Outcome:
@@ -127,7 +127,7 @@ class Outcome:
     __hash__ = None  # type: ignore[assignment]  # no packet has one
 
     def __repr__(self) -> str:
-        return f"Outcome({self.verdict!r}, {self.emitted!r}, {self.delivered!r}, {self.reason!r})"
+        return f"Outcome(verdict={self.verdict!r}, emitted={self.emitted!r}, delivered={self.delivered!r}, reason={self.reason!r})"
 
     def _repr_html_(self) -> str:
         return html.outcome(self)
