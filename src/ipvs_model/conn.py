@@ -92,6 +92,7 @@ INITIAL_TIMEOUT: Final = 3  #: seconds of life for an entry that no state machin
 POSTPONE_TIMEOUT: Final = 60  #: seconds after an expiry that had to wait
 #: entries with one of these are never for the fast path
 UNUSUAL: Final = IP_VS_CONN_F_NO_CPORT | IP_VS_CONN_F_TEMPLATE | IP_VS_CONN_F_ONE_PACKET
+UNHASHED: Final = ~IP_VS_CONN_F_HASHED  #: a mask that is made once, not for each entry
 INVALID_PORT: Final = 0xFFFF  #: ports of an invalidated template
 #: what is left of 127.0.0.0/8 and ::1 when the low 40 bits of an endpoint are shifted out; 0 has a few other addresses too
 LOOPBACK: Final = (0, 127)
@@ -298,7 +299,7 @@ class Conn(Timer):
             expire(self)
             return
         del table[self.client]
-        self.flags = flags & ~IP_VS_CONN_F_HASHED
+        self.flags = flags & UNHASHED
         self.refcnt = 0
         ns.conn_count -= 1
         dest: Dest = self.dest  # type: ignore[assignment]

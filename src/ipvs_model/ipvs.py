@@ -247,7 +247,7 @@ class IPVS:
                 packet = action.apply(pkt)
                 assert packet is not None
                 if packet is not pkt:
-                    packet.bits &= ~PKT_PROPERTY
+                    packet.bits = 0
                     packet.device = None
                 return Outcome(action.verdict, (packet,), None, kept)
         events: list[Event] = []
@@ -282,9 +282,13 @@ class IPVS:
     def _hook_of(self, pkt: Packet, hook: Hook | str | None) -> Hook | None:
         if hook is not None:
             return Hook[hook] if isinstance(hook, str) else hook
-        if self.env.routing is None and self.ns.services.has_vip(pkt.af, pkt.dst >> 16, pkt.mark):
-            return LOCAL_IN
-        return self.ns.routing.input_hook(pkt)
+        ns = self.ns
+        if self.env.routing is None:
+            services = ns.services
+            # of most packets the first half tells; a call would cost as much again
+            if services.vips.get((pkt.af, pkt.dst >> 16)) or (pkt.mark and services.has_vip(pkt.af, pkt.dst >> 16, pkt.mark)):
+                return LOCAL_IN
+        return ns.routing.input_hook(pkt)
 
     def which_server(self, pkt: Packet, hook: Hook | str | None = None) -> Dest | None:
         """The destination that a packet would be sent to, without sending it: a dry run on a copy. O(state)."""

@@ -58,6 +58,11 @@ class RoutingProvider(Protocol):
         """A router reported a smaller MTU on the way to ``dst``."""
 
 
+# members of an enum that are looked up through it cost a call each
+LOCAL_IN: Final = Hook.LOCAL_IN
+FORWARD: Final = Hook.FORWARD
+
+
 def _prefixes(values: Iterable[str]) -> tuple[tuple[int, int, int], ...]:
     """(family, network, bits behind it)."""
     out = []
@@ -107,7 +112,11 @@ class DefaultRouting:
 
     def input_hook(self, packet: Packet) -> Hook | None:
         """LOCAL_IN for the host's own addresses, else FORWARD."""
-        return Hook.LOCAL_IN if _in(self._prefixes, packet.af, packet.dst >> 16) else Hook.FORWARD
+        af, addr = packet.af, packet.dst >> 16
+        for family, network, shift in self._prefixes:
+            if af == family and addr >> shift == network:
+                return LOCAL_IN
+        return FORWARD
 
     def output_route(self, af: int, dst: int, *, src: int | None = None, mark: int = 0, tos: int = 0) -> Route | None:
         """Own addresses are local, all others on-link on the one device."""
