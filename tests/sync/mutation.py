@@ -26,6 +26,9 @@ class Tally:
     codes: dict[int, int]
 
 
+LONGEST = 1472  #: bytes that fit a backup's buffer: an MTU of 1500 without IPv4 and UDP headers
+
+
 def backup() -> IPVS:
     """A backup with the services of the examples."""
     ipvs = director()
@@ -41,7 +44,7 @@ def backup() -> IPVS:
 
 def valid_keys(data: bytes) -> set[tuple[int, int, bytes, bytes]]:
     """(family, protocol, client, virtual) of every record that may be applied, as bytes; read from the specification's offsets."""
-    if len(data) < 4 or int.from_bytes(data[2:4]) != len(data):
+    if not 4 <= len(data) <= LONGEST or int.from_bytes(data[2:4]) != len(data):
         return set()
     padded = data + bytes(8)
     if padded[0] == 0 and padded[5] == 1 and padded[6:8] == b"\0\0":

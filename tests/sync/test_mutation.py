@@ -5,7 +5,7 @@ from __future__ import annotations
 from attrs import evolve
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.sync.mutation import backup, has_port, soak
+from tests.sync.mutation import backup, feed, has_port, soak
 from tests.sync.strategies import crowds, messages
 
 from ipvs_model.invariants import check
@@ -34,3 +34,10 @@ def test_any_messages_leave_counters_and_timers_right(sent: list[SyncMessage | N
             tidy = tuple(evolve(record, client=record.client & ~0xFFFF) if has_port(record) else record for record in message.records)
             ipvs.receive_sync(encode_message(evolve(message, records=tidy)))
         check(ipvs.ns)
+
+
+def test_a_message_that_does_not_fit_the_buffer_is_cut_and_so_refused() -> None:
+    record = bytes.fromhex("0006000101bb01bb0a0000010a0000020a0100110100") + bytes(2)
+    for count, entries in ((61, 1), (62, 0)):  # 1,468 and 1,492 bytes; all of one entry
+        payload = bytes([count, 0]) + (4 + 24 * count).to_bytes(2) + record * count
+        assert feed(backup(), payload).entries == entries
