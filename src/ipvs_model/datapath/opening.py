@@ -24,6 +24,7 @@ from ipvs_model.flags import (
     Hook,
 )
 from ipvs_model.packet import fill_iph
+from ipvs_model.protocols.tcp import RST, SYN
 
 if TYPE_CHECKING:
     from ipvs_model.conn import Table
@@ -35,8 +36,7 @@ if TYPE_CHECKING:
     from ipvs_model.transmit.action import Action
 
 LOCAL_IN: Final = Hook.LOCAL_IN
-SYN: Final = 2
-SYN_RST: Final = 6
+SYN_RST: Final = SYN | RST
 UNUSUAL_SERVICE: Final = IP_VS_SVC_F_PERSISTENT | IP_VS_SVC_F_ONEPACKET
 ODD_PORTS: Final = (0, FTPDATA)
 

@@ -10,7 +10,7 @@ from typing import Final
 
 from ipvs_model.flags import AF_INET, IP_VS_CONN_F_FWD_MASK, IP_VS_CONN_F_MASQ, IPPROTO_TCP, Hook
 from ipvs_model.packet import Packet
-from ipvs_model.packet.fields import LAZY_NAT
+from ipvs_model.packet.fields import LAZY_NAT, TCP4
 from ipvs_model.tools.link import LINK_TYPES
 from ipvs_model.tools.pcap import Frame
 from ipvs_model.tools.replay import ANSWER, CLIENT, Replay
@@ -19,7 +19,6 @@ ETHERNET: Final = 1
 ETHERTYPE_IPV4: Final = b"\x08\x00"
 HEADERS: Final = 14 + 20 + 20  #: bytes of Ethernet, IPv4 and TCP headers without options
 SYN: Final = 2
-TCP_IPV4: Final = AF_INET << 16 | IPPROTO_TCP
 FORWARD: Final = Hook.FORWARD
 
 
@@ -47,7 +46,7 @@ def quick_lane(replay: Replay, link_types: Container[str], opens: bool = True) -
         if len(raw) < 40 or number(raw[:20], "big") % 65535 or ethernet not in link_types:  # the sum over a right header is 0xFFFF
             return False
         packet = parse(raw, device="eth0")
-        if packet.lane != TCP_IPV4 or packet.l4 != 20 or packet.length > mtu:
+        if packet.lane != TCP4 or packet.l4 != 20 or packet.length > mtu:
             return False
         src, dst = packet.src, packet.dst
         # left to a network card, the checksum would be the pseudo header's sum, with the length or without
