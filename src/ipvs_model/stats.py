@@ -131,11 +131,15 @@ class SumStats(Estimated):
 
     def joins(self, stats: Estimated) -> None:
         """A member comes: what it has counted so far it has counted elsewhere."""
-        self.gone = _five(old - value for old, value in zip(self.gone, stats.live(), strict=True))
+        self._move(stats, -1)
 
     def leaves(self, stats: Estimated) -> None:
         """A member goes, what it has counted stays."""
-        self.gone = _five(old + value for old, value in zip(self.gone, stats.live(), strict=True))
+        self._move(stats, 1)
+
+    def _move(self, stats: Estimated, by: int) -> None:
+        conns, inpkts, outpkts, inbytes, outbytes = (old + by * value for old, value in zip(self.gone, stats.live(), strict=True))
+        self.gone = conns, inpkts, outpkts, inbytes, outbytes
 
     @property
     def inpkts(self) -> int:
@@ -156,11 +160,6 @@ class SumStats(Estimated):
     def outbytes(self) -> int:
         """Bytes of ``outpkts``."""
         return self.live()[4]
-
-
-def _five(values: Iterable[int]) -> tuple[int, int, int, int, int]:
-    conns, inpkts, outpkts, inbytes, outbytes = values
-    return conns, inpkts, outpkts, inbytes, outbytes
 
 
 class Estimator:
