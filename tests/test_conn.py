@@ -94,12 +94,12 @@ def test_names_of_states(lab, protocol, flags, index, name):
 @pytest.mark.parametrize(
     ("changes", "quick"),
     [
-        ({}, True), ({"flags": 0}, True), ({"flags": IP_VS_CONN_F_INACTIVE}, True), ({"flags": IP_VS_CONN_F_NO_CPORT}, False), ({"flags": IP_VS_CONN_F_TEMPLATE}, False),
-        ({"flags": IP_VS_CONN_F_ONE_PACKET}, False), ({"flags": 0xFFFFFFFF}, False), ({"dest": None}, False), ({"xmit": None}, False), ({"client": 0xCB007105 << 16}, False),
-        ({"client": 0xCB007105 << 16 | 1}, True), ({"client": 0xCB007105 << 16 | 0x8000}, True), ({"client": 0x7F000001 << 16 | 40000}, False),
-        ({"client": 0x7E000001 << 16 | 40000}, True), ({"client": 0x80000001 << 16 | 40000}, True), ({"ext": ConnExt(AF_INET)}, True),
-        ({"protocol": IPPROTO_UDP}, True), ({"control": "itself"}, True), ({"control": "itself", "protocol": IPPROTO_UDP}, False),
-        ({"control": "itself", "protocol": IPPROTO_SCTP}, True),
+        ({}, 1), ({"flags": 0}, 1), ({"flags": IP_VS_CONN_F_NOOUTPUT}, 2), ({"flags": IP_VS_CONN_F_INACTIVE}, 1), ({"flags": IP_VS_CONN_F_NO_CPORT}, 0), ({"flags": IP_VS_CONN_F_TEMPLATE}, 0),
+        ({"flags": IP_VS_CONN_F_ONE_PACKET}, 0), ({"flags": 0xFFFFFFFF}, 0), ({"dest": None}, 0), ({"xmit": None}, 0), ({"client": 0xCB007105 << 16}, 0),
+        ({"client": 0xCB007105 << 16 | 1}, 1), ({"client": 0xCB007105 << 16 | 0x8000}, 1), ({"client": 0x7F000001 << 16 | 40000}, 0),
+        ({"client": 0x7E000001 << 16 | 40000}, 1), ({"client": 0x80000001 << 16 | 40000}, 1), ({"ext": ConnExt(AF_INET)}, 1),
+        ({"protocol": IPPROTO_UDP}, 1), ({"control": "itself"}, 1), ({"control": "itself", "protocol": IPPROTO_UDP}, 0),
+        ({"control": "itself", "protocol": IPPROTO_SCTP}, 1),
     ],
 )  # fmt: skip
 def test_which_entries_are_quick(lab, changes, quick):
@@ -108,7 +108,7 @@ def test_which_entries_are_quick(lab, changes, quick):
     for name, value in changes.items():
         setattr(cp, name, cp if value == "itself" else value)
     cp.update_quick()
-    assert cp.quick is quick
+    assert cp.quick == quick
 
 
 def test_an_entry_with_a_helper_is_not_quick(lab):

@@ -78,6 +78,16 @@ def test_inactive_connections_are_never_below_none():
     assert dest.inactconns == 0
 
 
+@pytest.mark.parametrize("active, total", [(0, 0), (2, 5), (-1, 0), (6, 5), (1 << 24, (1 << 24) + 3)])
+def test_counts_of_connections_are_kept_in_two_sums(active, total):
+    dest = Lab().service("rr", "A").dest("A")
+    dest.totalconns, dest.activeconns = total, active
+    assert (dest.activeconns, dest.totalconns, dest.overhead) == (active, total, 256 * active + total)
+    dest.totalconns += 1
+    assert (dest.activeconns, dest.totalconns, dest.refcnt) == (active, total + 1, 1 + total + 1)
+    assert dest.ipvs.overheads_wrap == (active >= 1 << 21)
+
+
 def test_putting_what_was_not_held_is_loud():
     dest = Lab().service("rr", "A").dest("A")
     held = dest.refcnt

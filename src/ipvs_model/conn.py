@@ -44,7 +44,7 @@ from ipvs_model.flags import (
 from ipvs_model.netns import Netns
 from ipvs_model.protocol import TEMPLATE_NONE, State
 from ipvs_model.service import find_dest
-from ipvs_model.timers import UNLINKED, Bucket, Timer
+from ipvs_model.timers import UNLINKED, Clock, Timer
 
 FIELDS: Final = (
     Field("c_list", "ConnTable", "hlist node", "derived", "one dict by client endpoint; hnext chains entries of the same one"),
@@ -92,6 +92,7 @@ INITIAL_TIMEOUT: Final = 3  #: seconds of life for an entry that no state machin
 POSTPONE_TIMEOUT: Final = 60  #: seconds after an expiry that had to wait
 #: entries with one of these are never for the fast path
 UNUSUAL: Final = IP_VS_CONN_F_NO_CPORT | IP_VS_CONN_F_TEMPLATE | IP_VS_CONN_F_ONE_PACKET
+HASHED_AND_NFCT: Final = IP_VS_CONN_F_HASHED | IP_VS_CONN_F_NFCT
 UNHASHED: Final = ~IP_VS_CONN_F_HASHED  #: a mask that is made once, not for each entry
 INVALID_PORT: Final = 0xFFFF  #: ports of an invalidated template
 #: what is left of 127.0.0.0/8 and ::1 when the low 40 bits of an endpoint are shifted out; 0 has a few other addresses too
@@ -158,10 +159,11 @@ def _ext_property(name: str, default: Any) -> property:
 class Table(dict[int, "Conn"]):
     """The entries of one family and protocol: client endpoint → the newest one."""
 
-    __slots__ = ("af", "protocol")
+    __slots__ = ("af", "chained", "protocol")
 
     af: int
     protocol: int
+    chained: bool  #: some client endpoint has had two entries at a time
 
 
 class Conn(Timer):
@@ -185,7 +187,7 @@ class Conn(Timer):
     dest: Dest | None
     in_pkts: int
     xmit: Any
-    quick: bool  #: nothing about it is unusual: the fast path may handle its packets
+    quick: int  #: if nothing about it is unusual, the row of ``State.quick`` for the fast path: 1 INPUT, 2 INPUT_ONLY; else 0
     hnext: Conn | None
     hash_seq: int  #: grows; entries hashed one after the other into one table have the same, and stand there in order
     sync_endtime: int
@@ -287,15 +289,12 @@ class Conn(Timer):
     def fire(self) -> None:
         """The timer: for an ordinary entry that nobody holds, all that ``expire`` does, in one go."""
         ns = self.ipvs
-        emit = ns.emit
-        if emit is not None:
-            emit(TimerFired("ip_vs_conn_expire", self.key(), ns.clock.now, self.expires))
-            expire(self)
-            return
         flags = self.flags
         table = self.table
-        is_ordinary = self.quick and self.refcnt == 1 and self.ext is None and self.control is None and not flags & IP_VS_CONN_F_NFCT
-        if not is_ordinary or self.hnext is not None or table.get(self.client) is not self:
+        has_more = self.ext is not None or self.control is not None or flags & HASHED_AND_NFCT != IP_VS_CONN_F_HASHED
+        if has_more or not self.quick or self.refcnt != 1 or table.chained or ns.emit is not None:
+            if ns.emit is not None:
+                ns.emit(TimerFired("ip_vs_conn_expire", self.key(), ns.clock.now, self.expires))
             expire(self)
             return
         del table[self.client]
@@ -304,13 +303,11 @@ class Conn(Timer):
         ns.conn_count -= 1
         dest: Dest = self.dest  # type: ignore[assignment]
         self.dest = None
-        if not flags & IP_VS_CONN_F_INACTIVE:
-            dest.activeconns -= 1
-        before = dest.totalconns
-        dest.totalconns = before - 1
+        dest.overhead -= 1 if flags & IP_VS_CONN_F_INACTIVE else 257
+        before = dest.total
+        dest.total = before - 1
         if before == dest.l_threshold_val:
             dest.update_overload(-1)
-        dest.refcnt -= 1
         self.xmit.users -= 1
 
     # -- references ------------------------------------------------------------------------------------------------
@@ -347,20 +344,22 @@ class Conn(Timer):
     def arm(self, timeout: int) -> None:
         """Set the timer ``timeout`` jiffies from now; entries of one state share expiry and bucket within a jiffy."""
         ns = self.ipvs
-        clock = ns.clock
         state = self.state
+        if state.timeout == timeout and state.stamp == ns.clock.now and self.bucket is state.bucket:
+            self.expires = state.expires
+        else:
+            self._arm_elsewhere(ns.clock, state, timeout)
+        if ns.emit is not None:
+            ns.emit(TimerArmed("ip_vs_conn_put", self.key(), ns.clock.now, self.expires))
+
+    def _arm_elsewhere(self, clock: Clock, state: State, timeout: int) -> None:
+        """The first of its state in this jiffy, or from another bucket, or with a timeout of its own."""
         if state.timeout == timeout:
             if state.stamp != clock.now:
                 state.refresh(clock)
-            bucket: Bucket = state.bucket  # type: ignore[assignment]
-            if self.bucket is bucket:
-                self.expires = state.expires
-            else:
-                clock.arm_in(self, state.expires, bucket)
+            clock.arm_in(self, state.expires, state.bucket)  # type: ignore[arg-type]
         else:
             clock.mod_timer(self, clock.now + timeout)
-        if ns.emit is not None:
-            ns.emit(TimerArmed("ip_vs_conn_put", self.key(), clock.now, self.expires))
 
     def expire_now(self) -> None:
         """Let it go at the next tick, unless it is overdue already (source: ip_vs_conn.c, ip_vs_conn_expire_now)."""
@@ -373,7 +372,7 @@ class Conn(Timer):
 
     def update_quick(self) -> None:
         """See whether the fast path may handle its packets: no helper, no template, both endpoints known, a transmitter, a destination."""
-        self.quick = (
+        is_usual = (
             not self.flags & UNUSUAL
             and self.dest is not None
             and self.xmit is not None
@@ -384,6 +383,7 @@ class Conn(Timer):
             # a UDP reply assures the template each time
             and not (self.protocol == IPPROTO_UDP and self.control is not None)
         )
+        self.quick = 0 if not is_usual else 2 if self.flags & IP_VS_CONN_F_NOOUTPUT else 1
 
     # -- control ---------------------------------------------------------------------------------------------------
 
@@ -414,7 +414,7 @@ class Conn(Timer):
 
 
 def blank_conn(ns: Netns, table: Table, client: int, virt: int, real: int, flags: int) -> Conn:
-    """An entry that is bound to nothing, with the caller's reference; ``state`` and ``timeout`` are still to be set."""
+    """An entry with the caller's reference; still to be set: ``state``, ``timeout``, ``dest``, ``xmit``, ``in_pkts``, ``quick``, ``hash_seq``, the timer."""
     cp: Conn = _new(Conn)
     cp.ipvs = ns
     cp.table = table
@@ -424,10 +424,7 @@ def blank_conn(ns: Netns, table: Table, client: int, virt: int, real: int, flags
     cp.real = real
     cp.flags = flags
     cp.refcnt = 1
-    cp.in_pkts = cp.hash_seq = cp.expires = 0
-    cp.control = cp.dest = cp.xmit = cp.hnext = cp.ext = cp.bucket = None
-    cp.prev = cp.next = UNLINKED
-    cp.quick = False
+    cp.control = cp.hnext = cp.ext = cp.bucket = None
     now = ns.clock.now
     if ns.endtime_at != now:
         ns.endtime_at, ns.endtime = now, now & ~3
@@ -442,6 +439,9 @@ def new_conn(ns: Netns, param: ConnParam, daf: int, real: int, flags: int, dest:
     source: ip_vs_conn.c, ip_vs_conn_new
     """
     cp = blank_conn(ns, ns.conns.table(param.af, param.protocol), param.client, param.virt, real, flags)
+    cp.dest = cp.xmit = None
+    cp.in_pkts = cp.hash_seq = cp.quick = cp.expires = 0
+    cp.prev = cp.next = UNLINKED
     if daf != param.af:
         cp.ext = ConnExt(daf)
     if fwmark:
@@ -473,7 +473,6 @@ def bind_dest(cp: Conn, dest: Dest | None) -> None:
     """Bind an entry to its real server: flags are merged, counters move, the threshold is looked at (source: ip_vs_conn.c, ip_vs_bind_dest)."""
     if dest is None:
         return
-    dest.refcnt += 1
     flags = dest.conn_flags
     if cp.protocol != IPPROTO_UDP:
         flags &= ~IP_VS_CONN_F_ONE_PACKET
@@ -514,7 +513,6 @@ def unbind_dest(cp: Conn) -> None:
         dest.totalconns = before - 1
         if before == dest.l_threshold_val:
             dest.update_overload(-1)
-    dest.refcnt -= 1
     cp.dest = None
     if cp.xmit is not None:
         cp.xmit.users -= 1

@@ -66,7 +66,7 @@ class ConnTable:
         table = self.tables.get(number)
         if table is None:
             table = self.tables[number] = Table()
-            table.af, table.protocol = af, protocol
+            table.af, table.protocol, table.chained = af, protocol, False
             self.ns.quick_changed()
         return table
 
@@ -96,6 +96,8 @@ class ConnTable:
         cp.refcnt += 1
         table, key = self._place(cp)
         cp.hnext = table.get(key)
+        if cp.hnext is not None:
+            cp.table.chained = True
         table[key] = cp
         self.number(cp, table)
         if key in self.virtuals and not self.crossed:

@@ -208,6 +208,7 @@ class Control:
                             svc.scheduler = None
                     raise
         svc.flags = user.flags | IP_VS_SVC_F_HASHED
+        svc.opens = None
         svc.timeout = user.timeout * ns.env.hz & 0xFFFFFFFF
         svc.netmask = user.netmask
         if engine is not svc.pe:

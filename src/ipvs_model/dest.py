@@ -42,11 +42,11 @@ FIELDS: Final = (
     Field("tun_type", "tun_type", "u16", "slot"),
     Field("tun_port", "tun_port", "be16", "slot"),
     Field("tun_flags", "tun_flags", "u16", "slot"),
-    Field("refcnt", "refcnt", "refcount", "slot", "1 + bound connections + scheduler tables"),
+    Field("refcnt", "refcnt", "refcount", "derived", "1 + bound connections + scheduler tables"),
     Field("stats", "stats", "ip_vs_stats", "slot"),
     Field("idle_start", "idle_start", "unsigned long", "slot", "jiffy at which the trash timer first saw it unreferenced, 0 = not yet"),
-    Field("activeconns", "activeconns", "atomic int", "slot"),
-    Field("totalconns", "totalconns", "atomic int", "slot"),
+    Field("activeconns", "activeconns", "atomic int", "derived", "kept as overhead: 256 * activeconns + totalconns"),
+    Field("totalconns", "totalconns", "atomic int", "derived", "kept as total"),
     Field("persistconns", "persistconns", "atomic int", "slot"),
     Field("u_threshold", "u_threshold", "u32", "slot", "0 = no limit"),
     Field("l_threshold", "l_threshold", "u32", "slot"),
@@ -77,6 +77,7 @@ USER_FIELDS: Final = (
 
 IP_VS_DEST_TRASH_PERIOD: Final = 120  #: seconds
 IP_VS_RTAB_SIZE: Final = 16
+MUCH: Final = 1 << 29  #: an overhead that some more connections might take beyond a C ``int``
 
 
 @frozen(kw_only=True)
@@ -99,9 +100,9 @@ class Dest:
     """``struct ip_vs_dest``: one real server of a service."""
 
     __slots__ = (
-        "activeconns", "addr", "af", "cflags", "conn_flags", "flags", "idle_start", "in_rs_table", "ipvs", "l_threshold", "l_threshold_val", "last_weight",
-        "persistconns", "port", "protocol", "refcnt", "route", "stats", "svc", "totalconns", "tun_flags", "tun_port", "tun_type", "u_threshold", "usual",
-        "vaddr", "vfwmark", "vport", "weight", "xmits",
+        "addr", "af", "cflags", "conn_flags", "flags", "held", "idle_start", "in_rs_table", "ipvs", "l_threshold", "l_threshold_val", "last_weight", "overhead",
+        "persistconns", "port", "protocol", "route", "stats", "svc", "total", "tun_flags", "tun_port", "tun_type", "u_threshold", "usual", "vaddr", "vfwmark",
+        "vport", "weight", "xmits",
     )  # fmt: skip
 
     svc: Service | None
@@ -119,15 +120,45 @@ class Dest:
         self.flags = self.cflags = self.conn_flags = 0
         self.weight = self.last_weight = 0
         self.tun_type = self.tun_port = self.tun_flags = 0
-        self.refcnt = 1
+        self.held = 1  #: references beside those of connections
         self.stats = Stats()
         self.idle_start = 0
-        self.activeconns = self.totalconns = self.persistconns = 0
+        self.total = self.persistconns = 0
+        self.overhead = 0  #: 256 * activeconns + totalconns, what the least-connection schedulers look at (source: ip_vs.h, ip_vs_dest_conn_overhead)
         self.u_threshold = self.l_threshold = self.l_threshold_val = 0
         self.in_rs_table = False
         self.route: Any = None  #: cached route
         self.xmits: dict[Any, Any] = {}  #: actions shared by its connections
         self.usual: Any = None  #: the one of ordinary new connections; None: look at each
+
+    @property
+    def activeconns(self) -> int:
+        """Connections in an active state."""
+        return (self.overhead - self.total) >> 8
+
+    @activeconns.setter
+    def activeconns(self, count: int) -> None:
+        self._count(count, self.total)
+
+    @property
+    def totalconns(self) -> int:
+        """All connections, templates apart."""
+        return self.total
+
+    @totalconns.setter
+    def totalconns(self, count: int) -> None:
+        self._count(self.activeconns, count)
+
+    def _count(self, active: int, total: int) -> None:
+        self.total = total
+        self.overhead = overhead = 256 * active + total
+        if not -MUCH < overhead < MUCH:
+            self.ipvs.overheads_wrap = True
+
+    @property
+    def refcnt(self) -> int:
+        """References: the service's or the trash's, those of scheduler tables, one for each bound connection and template."""
+        return self.held + self.total + self.persistconns
 
     @property
     def inactconns(self) -> int:
@@ -158,12 +189,12 @@ class Dest:
 
     def hold(self) -> None:
         """Take a reference."""
-        self.refcnt += 1
+        self.held += 1
 
     def put(self) -> None:
         """Give a reference back."""
-        self.refcnt -= 1
-        assert self.refcnt > 0, f"{self!r} was put once too often"
+        self.held -= 1
+        assert self.held > 0, f"{self!r} was put once too often"
 
     def update_overload(self, mode: int) -> None:
         """Evaluate the OVERLOAD flag: mode +1 after a bind, -1 at an unbind, 0 after an edit (source: ip_vs_ctl.c, __ip_vs_dest_update_overload)."""

@@ -56,6 +56,7 @@ FIELDS: Final = (
 
 #: the delays at which a level of the timer wheel begins
 LVL_STARTS: Final = frozenset(lvl_start(level) for level in range(LVL_DEPTH + 1))
+LOOK: Final = (None,) * 24  #: a row of ``State.quick`` that has nothing for the fast path, whatever the flags
 DIRECTION_NAMES: Final = ("INPUT", "OUTPUT", "INPUT_ONLY")
 
 
@@ -73,7 +74,8 @@ class StateRow:
 class State:
     """A state of one protocol in one namespace; identity tells states apart.
 
-    ``rows[direction][event]`` is the next state; ``quick`` the same for the fast path, None where a packet needs the layered way.
+    ``rows[direction][event]`` is the next state; ``quick`` the same for the fast path, None where a packet needs the layered way: a row of nothing else,
+    then those of ``Conn.quick`` (INPUT, INPUT_ONLY), then OUTPUT.
     The timer fields cache expiry and wheel bucket for the current jiffy, so that all
     connections re-armed in one tick with this state's timeout share them.
     """
@@ -86,7 +88,7 @@ class State:
         self.timeout = row.timeout * hz  #: jiffies
         self.active = row.active
         self.rows: tuple[tuple[State, ...], ...] = ()
-        self.quick: tuple[tuple[State | None, ...], ...] = ((None,), (None,), (None,))
+        self.quick: tuple[tuple[State | None, ...], ...] = (LOOK, LOOK, LOOK, LOOK)
         self.stamp = -1  #: jiffy for which ``expires`` and ``bucket`` hold
         self.expires = 0
         self.bucket: Bucket | None = None
@@ -251,6 +253,7 @@ def choose_direction(cp: Conn, direction: int) -> int:
     if cp.flags & IP_VS_CONN_F_NOOUTPUT:
         if direction == IP_VS_DIR_OUTPUT:
             cp.flags &= ~IP_VS_CONN_F_NOOUTPUT
+            cp.update_quick()
         else:
             return IP_VS_DIR_INPUT_ONLY
     return direction
@@ -267,10 +270,10 @@ def enter_state(cp: Conn, state: State, established: int, direction: int = IP_VS
         if dest is not None:
             if cp.flags & IP_VS_CONN_F_INACTIVE:
                 if state.active:
-                    dest.activeconns += 1
+                    dest.overhead += 256
                     cp.flags &= ~IP_VS_CONN_F_INACTIVE
             elif not state.active:
-                dest.activeconns -= 1
+                dest.overhead -= 256
                 cp.flags |= IP_VS_CONN_F_INACTIVE
         if state.index == established:
             assure_template(cp)

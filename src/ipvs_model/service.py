@@ -20,6 +20,7 @@ from ipvs_model.stats import SumStats
 
 if TYPE_CHECKING:
     from ipvs_model.dest import Dest
+    from ipvs_model.protocol import ProtoData
 
 FIELDS: Final = (
     Field("s_list", "ServiceTable", "hlist node", "derived", "the table keeps it"),
@@ -90,7 +91,7 @@ class Service:
     """``struct ip_vs_service``: one virtual service with its destinations, newest first."""
 
     __slots__ = (
-        "addr", "af", "conntrack_afmask", "destinations", "flags", "fwmark", "ipvs", "netmask", "pe", "port", "protocol", "refcnt", "sched_data", "scheduler",
+        "addr", "af", "conntrack_afmask", "destinations", "flags", "fwmark", "ipvs", "netmask", "opens", "pe", "port", "protocol", "refcnt", "sched_data", "scheduler",
         "stats", "timeout",
     )  # fmt: skip
 
@@ -111,6 +112,7 @@ class Service:
         self.sched_data: Any = None
         self.pe: Any = None
         self.conntrack_afmask = 0
+        self.opens: ProtoData | None = None  #: what a packet needs that may open a connection without a look at the service; None: look
 
     @property
     def num_dests(self) -> int:

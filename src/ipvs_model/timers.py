@@ -53,8 +53,8 @@ class Timer:
 
     expires: int
     bucket: Bucket | None
-    prev: Timer  # both None while not pending, when nobody reads them
-    next: Timer
+    prev: Timer  # nobody reads them while it is not pending
+    next: Timer  # None then: it keeps no other timer alive
 
     def __init__(self) -> None:
         self.expires = 0
@@ -390,7 +390,7 @@ class Clock:
                     bucket.next = after = timer.next
                     after.prev = bucket
                     timer.bucket = None
-                    timer.prev = timer.next = UNLINKED
+                    timer.next = UNLINKED
                     fired += 1
                     timer.fire()
             self._run_works()

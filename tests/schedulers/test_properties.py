@@ -12,7 +12,7 @@ from typing import Any
 from unittest.mock import patch
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from tests.schedulers.bench import Bench, Queue, name_of, pool, state
 
@@ -27,6 +27,7 @@ weights = st.lists(st.integers(0, 12), min_size=1, max_size=8)
 positive = st.lists(st.integers(1, 12), min_size=1, max_size=8)
 server = st.tuples(st.integers(0, 5), st.integers(0, 4), st.integers(0, 600), st.booleans())
 servers = st.lists(server, min_size=0, max_size=8)
+odd_count = st.one_of(st.integers(-3, 3), st.integers((1 << 22) - 2, (1 << 24) + 2))
 
 
 def loaded(scheduler: str, rows: list[tuple[int, int, int, bool]], **options: Any) -> Bench:
@@ -210,6 +211,29 @@ def test_least_loaded_schedulers_against_fractions(rows: list[tuple[int, int, in
         assert bench.ask() is smallest(bench.svc.destinations, load), name
 
 
+def as_int(value: int) -> int:
+    """A number as a C ``int`` keeps it."""
+    return (value + (1 << 31)) % (1 << 32) - (1 << 31)
+
+
+@given(st.lists(st.tuples(st.integers(0, 3), odd_count, odd_count, st.sampled_from([False, False, True])), min_size=1, max_size=6))
+@example([(1, 0, 0, False), (10, -1, 0, False), (1, -1, 0, False)])
+@example([(2, 1, 0, False), (3, 1 << 24, 5, False)])
+def test_overheads_below_nothing_and_beyond_an_int(rows: list[tuple[int, int, int, bool]]) -> None:
+    """More connections gone inactive than were active, or more than an ``int`` holds: wlc by signed products, lc by unsigned loads."""
+    for name in ("wlc", "lc"):
+        bench = loaded(name, rows)
+        best = None
+        for dest in bench.svc.destinations:
+            if dest.overloaded or ((best is None or name == "lc") and dest.weight == 0):
+                continue
+            least = None if best is None else as_int(256 * best.activeconns + best.totalconns)
+            load = as_int(256 * dest.activeconns + dest.totalconns)
+            if best is None or least is None or (least * dest.weight > load * best.weight if name == "wlc" else least % (1 << 32) > load % (1 << 32)):
+                best = dest
+        assert bench.ask() is best, name
+
+
 @given(servers)
 def test_ovf_takes_the_heaviest_with_room(rows: list[tuple[int, int, int, bool]]) -> None:
     bench = loaded("ovf", rows)
@@ -324,7 +348,7 @@ def test_choice_is_usable_and_references_come_back(name: str, pool_weights: list
             dest.totalconns += 1
             dest.activeconns += number % 2
     bench.unbind()
-    assert {dest.refcnt for dest in bench.known.values()} == {1}
+    assert {dest.held for dest in bench.known.values()} == {1}
     assert next(bench.ns.clock.pending_timers(), None) is None
 
 

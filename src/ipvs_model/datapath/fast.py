@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 from ipvs_model.datapath.hooks import run_hook
 from ipvs_model.datapath.opening import open_connection
-from ipvs_model.flags import AF_INET, IP_VS_CONN_F_NOOUTPUT, Hook
+from ipvs_model.flags import AF_INET, IP_VS_CONN_F_NOOUTPUT, IP_VS_DIR_INPUT, IP_VS_DIR_INPUT_ONLY, IP_VS_DIR_OUTPUT, Hook
 from ipvs_model.protocol import enter_state
 from ipvs_model.protocols.tcp import ESTABLISHED
 from ipvs_model.timers import Bucket
@@ -31,7 +31,9 @@ if TYPE_CHECKING:
 # a member looked up through its class costs as much as a dict lookup
 LOCAL_IN: Final = Hook.LOCAL_IN
 FORWARD: Final = Hook.FORWARD
-NOOUTPUT: Final = IP_VS_CONN_F_NOOUTPUT
+# rows of State.quick
+INPUT: Final = 1
+OUTPUT: Final = 3
 DECLINED: Final = Accepted("no hooks")
 
 
@@ -71,15 +73,13 @@ class FastPath:
             cp = table.get(pkt.src)
             if cp is None:
                 return open_connection(self.ns, table, pkt) or self.layered(self.ns, hook, pkt)
-            if cp.virt != pkt.dst or not cp.quick:
+            before = cp.state
+            state = before.quick[cp.quick][pkt.flags]
+            if state is None or cp.virt != pkt.dst:
                 return self.layered(self.ns, hook, pkt)
             xmit = cp.xmit
             length = pkt.length
             if length > xmit.mtu or pkt.ttl <= 1:
-                return self.layered(self.ns, hook, pkt)
-            before = cp.state
-            state = before.quick[2 if cp.flags & NOOUTPUT else 0][pkt.flags]
-            if state is None:
                 return self.layered(self.ns, hook, pkt)
             stats = cp.dest.stats  # type: ignore[union-attr]
             stats.inpkts += 1
@@ -88,13 +88,13 @@ class FastPath:
             action: Action = xmit.action
         elif hook is FORWARD:
             cp = table.get(pkt.dst)
-            if cp is None or not cp.quick or cp.flags & NOOUTPUT:
+            if cp is None or cp.quick != INPUT:
                 return self.layered(self.ns, hook, pkt)
             xmit = cp.xmit
             if xmit.server != pkt.src or xmit.mtu < 0:
                 return self.layered(self.ns, hook, pkt)
             before = cp.state
-            state = before.quick[1][pkt.flags]
+            state = before.quick[OUTPUT][pkt.flags]
             if state is None:
                 return self.layered(self.ns, hook, pkt)
             stats = cp.dest.stats  # type: ignore[union-attr]
@@ -122,12 +122,12 @@ class FastPath:
         if cp is None:
             return None
         before = cp.state
-        direction = 1 if hook is not LOCAL_IN else 2 if cp.flags & NOOUTPUT else 0
+        direction = IP_VS_DIR_OUTPUT if hook is not LOCAL_IN else IP_VS_DIR_INPUT_ONLY if cp.flags & IP_VS_CONN_F_NOOUTPUT else IP_VS_DIR_INPUT
         self.layered = decline
         action = self.process(pkt, hook)
         self.layered = run_hook
         if action is DECLINED:
             return None
         dest: Dest = cp.dest  # type: ignore[assignment]
-        counted = dest.stats.outpkts if direction == 1 else dest.stats.inpkts
+        counted = dest.stats.outpkts if direction == IP_VS_DIR_OUTPUT else dest.stats.inpkts
         return pkt, hook, pkt.mark, pkt.device, cp, direction, before, cp.state, cp.timeout, cp.refcnt, dest, counted, self.clock.now, cp.expires, cp.xmit.method, action

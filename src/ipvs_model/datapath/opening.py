@@ -7,7 +7,7 @@ way to it, needs a look of its own, the layered path goes on from there.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, cast
 
 from ipvs_model.conn import LOOPBACK, blank_conn
 from ipvs_model.datapath.incoming import forward
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 LOCAL_IN: Final = Hook.LOCAL_IN
 SYN_RST: Final = SYN | RST
 UNUSUAL_SERVICE: Final = IP_VS_SVC_F_PERSISTENT | IP_VS_SVC_F_ONEPACKET
+NOT_READ: Final = cast("IpHdr", None)  #: for a scheduler that does not read it
 ODD_PORTS: Final = (0, FTPDATA)
 
 
@@ -47,48 +48,60 @@ def open_connection(ns: Netns, table: Table, pkt: Packet) -> Action | None:
     The caller knows that nobody watches, no daemon runs, routes are static, no client endpoint is a virtual one, the packet is a plain one without
     ``bits``, and ``table``, that of its family and protocol, has nothing under its source.
     """
-    src, dst, flags = pkt.src, pkt.dst, pkt.flags
+    src, dst, event = pkt.src, pkt.dst, pkt.flags
     svc = ns.services.by_addr.get((pkt.lane, dst))
-    if svc is None or svc.flags & UNUSUAL_SERVICE or pkt.mark or (flags & SYN_RST != SYN and flags >= 0):
+    if svc is None or pkt.mark or (event & SYN_RST != SYN and event >= 0):
         return None
-    if src & 0xFFFF in ODD_PORTS or src >> 40 in LOOPBACK or src in ns.conns.virtuals or dst in table:
+    if src & 0xFFFF in ODD_PORTS or src >> 40 in LOOPBACK or src in ns.conns.virtuals:
         return None
-    pd = ns.protocols[svc.protocol]
-    if ns.drop_rate or ns.no_cport_count or ns.sysctl.nat_icmp_send or svc.scheduler is None or (pd.apps and dst & 0xFFFF in pd.apps):
+    pd = svc.opens
+    if pd is None:
+        if svc.flags & UNUSUAL_SERVICE or svc.scheduler is None or dst in table:
+            return None
+        pd = ns.protocols[svc.protocol]
+    sysctl = ns.sysctl
+    if ns.drop_rate or ns.no_cport_count or sysctl.nat_icmp_send or (pd.apps and dst & 0xFFFF in pd.apps):
         return None
-    iph = fill_iph(pkt)
-    dest = svc.scheduler.schedule(svc, pkt, iph)
+    scheduler = svc.scheduler
+    iph = fill_iph(pkt) if scheduler.reads_header else NOT_READ
+    dest = scheduler.schedule(svc, pkt, iph)
     if dest is None:
-        return leave(svc, pkt, iph, LOCAL_IN)
+        return leave(svc, pkt, fill_iph(pkt), LOCAL_IN)
     xmit = dest.usual
     if xmit is None or xmit.virt != dst or pkt.length > xmit.mtu or pkt.ttl <= 1:
-        return open_with_care(svc, pkt, iph, pd, dest)
+        return open_with_care(svc, pkt, pd, dest)
 
     flags = dest.conn_flags | IP_VS_CONN_F_HASHED
     state = pd.states[0]
-    if pkt.flags >= 0:
-        state = state.rows[2 if flags & IP_VS_CONN_F_NOOUTPUT else 0][pkt.flags]
+    quick = 2 if flags & IP_VS_CONN_F_NOOUTPUT else 1
+    if event >= 0:
+        state = state.rows[quick & 2][event]
     if state.active:
         flags &= ~IP_VS_CONN_F_INACTIVE
-        dest.activeconns += 1
-    if ns.sysctl.conntrack:
+        dest.overhead += 257
+    else:
+        dest.overhead += 1
+    if sysctl.conntrack:
         flags |= IP_VS_CONN_F_NFCT
     cp = blank_conn(ns, table, src, xmit.virt, xmit.real, flags)
     cp.state = state
     cp.timeout = state.timeout
     cp.in_pkts = 1
-    cp.quick = True
+    cp.quick = quick
 
     cp.dest = ns.served = dest
-    dest.refcnt += 1
-    dest.totalconns += 1
-    if dest.totalconns == dest.u_threshold:
+    dest.total = total = dest.total + 1
+    if total == dest.u_threshold:
         dest.update_overload(1)
     cp.xmit = xmit
     xmit.users += 1
 
     table[src] = cp
-    ns.conns.number(cp, table)
+    conns = ns.conns
+    if table is conns.filling:
+        cp.hash_seq = conns.seq
+    else:
+        conns.number(cp, table)
 
     stats = dest.stats
     stats.conns += 1
@@ -105,11 +118,13 @@ def open_connection(ns: Netns, table: Table, pkt: Packet) -> Action | None:
     return action
 
 
-def open_with_care(svc: Service, pkt: Packet, iph: IpHdr, pd: ProtoData, dest: Dest) -> Action:
-    """The layered path from the scheduler's answer on; what it finds out about the destination is remembered for the next packet."""
+def open_with_care(svc: Service, pkt: Packet, pd: ProtoData, dest: Dest) -> Action:
+    """The layered path from the scheduler's answer on; what it finds out about destination and service is remembered for the next packet."""
+    iph = fill_iph(pkt)
     cp = connect(svc, pkt, iph, dest)
     xmit = cp.xmit
     action = forward(svc.ipvs, LOCAL_IN, pkt, iph, pd, cp)
     if dest.svc is svc and dest.available and dest.af == svc.af and xmit is not None and not dest.conn_flags & IP_VS_CONN_F_ONE_PACKET:
         dest.usual = xmit
+        svc.opens = pd  # its endpoint is one of ``conns.virtuals`` now, so no client's
     return action

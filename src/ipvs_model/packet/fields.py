@@ -159,9 +159,8 @@ class PacketFields:
     @property
     def tos(self) -> int:
         """TOS or traffic class, 8 bits; 0 if the header is cut off."""
-        if self.lane == TCP4:
-            raw: bytes = self.raw if self.lazy else self.store  # type: ignore[assignment]
-            return raw[1]
+        if self.lane == TCP4 and not self.lazy:
+            return self.store[1]  # type: ignore[return-value]
         raw = self.raw
         if len(raw) < 2:
             return 0
@@ -170,23 +169,23 @@ class PacketFields:
     @property
     def id(self) -> int:
         """IPv4 identification; 0 for IPv6."""
-        if self.lane == TCP4:
-            raw: bytes = self.raw if self.lazy else self.store  # type: ignore[assignment]
+        if self.lane == TCP4 and not self.lazy:
+            raw: bytes = self.store  # type: ignore[assignment]
             return raw[4] << 8 | raw[5]
         return int.from_bytes(self.raw[4:6], "big") if self.af == AF_INET else 0
 
     @property
     def seq(self) -> int:
         """TCP sequence number (of whatever stands there in another protocol; 0 if cut off)."""
-        if self.lane == TCP4:
-            return _word(self.raw if self.lazy else self.store, 24)[0]
+        if self.lane == TCP4 and not self.lazy:
+            return _word(self.store, 24)[0]
         return int.from_bytes(self.raw[self.l4 + 4 : self.l4 + 8], "big")
 
     @property
     def ack(self) -> int:
         """TCP acknowledgement number; 0 if cut off."""
-        if self.lane == TCP4:
-            return _word(self.raw if self.lazy else self.store, 28)[0]
+        if self.lane == TCP4 and not self.lazy:
+            return _word(self.store, 28)[0]
         return int.from_bytes(self.raw[self.l4 + 8 : self.l4 + 12], "big")
 
     @property

@@ -36,51 +36,52 @@ class Packet(PacketFields):
     # --- from bytes ---------------------------------------------------------------------------------------------------
     @classmethod
     def parse(
-        cls, raw: bytes, *, mark: int = 0, device: str | None = None, bits: int = 0, frag_max_size: int = 0, pieces: tuple[int, ...] = ()
+        cls, raw: bytes, mark: int = 0, device: str | None = None, bits: int = 0, frag_max_size: int = 0, pieces: tuple[int, ...] = ()
     ) -> Packet:
         """A packet from its bytes, beginning with the IP header. Never raises: see `proto`, `truncated`, `plain` for what is damaged.
 
         Bytes behind the length stated in the header (link-layer padding) are cut off. `frag_max_size` and `pieces` say that it was reassembled.
         """
-        # the plain IPv4 header in one go; vihl 0 sends everything else to the general parser
-        vihl = total = word = lane = 0
-        n = len(raw)
-        if type(raw) is not bytes:
-            raw = bytes(raw)
-        elif n >= 40:
-            vihl, total, word, ttl, proto, saddr, daddr, sport, dport, flags = _tcp(raw)
-            if proto == IPPROTO_TCP:
-                flags &= TCP_FLAG_BITS
-                lane = TCP4
-            elif proto == IPPROTO_UDP:
-                flags = -1
-                lane = UDP4
-            else:
-                vihl = 0
-        elif n >= 28 and raw[9] == IPPROTO_UDP:
-            lane = UDP4
-            vihl, total, word, ttl, proto, saddr, daddr, sport, dport = _ports(raw)
-            flags = -1
         p = _new(cls)
         p.mark = mark
         p.device = device
         p.bits = bits
         p.lazy = 0
-        if vihl == 0x45 and total == n and not word & _FRAGMENT:
-            p.af = AF_INET
-            p.proto = proto
-            p.src = saddr << 16 | sport
-            p.dst = daddr << 16 | dport
-            p.flags = flags
-            p.length = n
-            p.ttl = ttl
-            p.l4 = 20
-            p.df = word & IP_DF != 0
-            p.lane = lane
-            p.rare = Rare(True, frag_max_size=frag_max_size, pieces=pieces) if frag_max_size else None
-            p.store = raw
-            return p
-        p._fill(parse_fields(raw), frag_max_size, pieces)
+        n = len(raw)
+        if n >= 40 and raw.__class__ is bytes and not frag_max_size:
+            # the plain TCP header in one go
+            vihl, total, word, ttl, proto, saddr, daddr, sport, dport, flags = _tcp(raw)
+            if proto == IPPROTO_TCP and vihl == 0x45 and total == n and not word & _FRAGMENT:
+                p.af = AF_INET
+                p.proto = IPPROTO_TCP
+                p.src = saddr << 16 | sport
+                p.dst = daddr << 16 | dport
+                p.flags = flags & TCP_FLAG_BITS
+                p.length = n
+                p.ttl = ttl
+                p.l4 = 20
+                p.df = word & IP_DF != 0
+                p.lane = TCP4
+                p.rare = None
+                p.store = raw
+                return p
+        if n >= 28 and raw.__class__ is bytes and not frag_max_size:
+            vihl, total, word, ttl, proto, saddr, daddr, sport, dport = _ports(raw)
+            if proto == IPPROTO_UDP and vihl == 0x45 and total == n and not word & _FRAGMENT:
+                p.af = AF_INET
+                p.proto = IPPROTO_UDP
+                p.src = saddr << 16 | sport
+                p.dst = daddr << 16 | dport
+                p.flags = -1
+                p.length = n
+                p.ttl = ttl
+                p.l4 = 20
+                p.df = word & IP_DF != 0
+                p.lane = UDP4
+                p.rare = None
+                p.store = raw
+                return p
+        p._fill(parse_fields(bytes(raw)), frag_max_size, pieces)
         return p
 
     def _fill(self, f: Fields, frag_max_size: int, pieces: tuple[int, ...]) -> None:

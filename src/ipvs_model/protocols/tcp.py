@@ -13,7 +13,7 @@ from ipvs_model.addresses import format_endpoint
 from ipvs_model.flags import IP_VS_CONN_F_NOOUTPUT, IP_VS_DIR_OUTPUT, IPPROTO_TCP
 from ipvs_model.netns import Netns
 from ipvs_model.packet.rewrite import csum_check
-from ipvs_model.protocol import Protocol, ProtoData, State, StateRow, choose_direction, enter_state
+from ipvs_model.protocol import LOOK, Protocol, ProtoData, State, StateRow, choose_direction, enter_state
 
 if TYPE_CHECKING:
     from ipvs_model.conn import Conn
@@ -135,7 +135,7 @@ class Tcp(Protocol):
             state.rows = tuple(tuple(states[index] for index in direction[state.index]) for direction in _NEXT[name])
             # a client's SYN is for the layered way: it may open a connection anew
             to_server, to_client, unanswered = state.rows
-            state.quick = _but_syn(to_server), to_client, _but_syn(unanswered)
+            state.quick = LOOK, _but_syn(to_server), _but_syn(unanswered), to_client
 
     def timeout_change(self, pd: ProtoData, secure: bool) -> None:
         """Exchange the transition table; timeouts and connections stay as they are (source: tcp_timeout_change)."""

@@ -11,7 +11,7 @@ from ipvs_model.events import StateChanged
 from ipvs_model.flags import IP_VS_DIR_OUTPUT, IPPROTO_UDP
 from ipvs_model.netns import Netns
 from ipvs_model.packet.rewrite import csum_check
-from ipvs_model.protocol import DIRECTION_NAMES, Protocol, ProtoData, StateRow, assure_template
+from ipvs_model.protocol import DIRECTION_NAMES, LOOK, Protocol, ProtoData, StateRow, assure_template
 
 if TYPE_CHECKING:
     from ipvs_model.conn import Conn
@@ -32,7 +32,7 @@ class Udp(Protocol):
         """One state, which a datagram never leaves (source: __udp_init)."""
         pd = super().net_init(ns)
         state = pd.states[0]
-        state.quick = ((state,), (state,), (state,))
+        state.quick = LOOK, (state,), (state,), (state,)
         return pd
 
     def start_gate(self, ns: Netns, pkt: Packet, iph: IpHdr) -> bool | None:

@@ -32,6 +32,12 @@ class Scheduler(ABC):
     """
 
     name: str = ""  #: what ``ipvsadm -s`` calls it; user space can pass at most 15 characters
+    reads_header: bool = True  #: ``schedule`` looks at ``iph``; if False it may get None instead
+
+    def __init_subclass__(cls) -> None:
+        """A ``schedule`` of its own reads the header unless it says otherwise itself."""
+        if "schedule" in cls.__dict__ and "reads_header" not in cls.__dict__:
+            cls.reads_header = True
 
     def init_service(self, svc: Service) -> None:
         """Prepare ``svc.sched_data``: the scheduler is being bound to a service, which may have destinations already.

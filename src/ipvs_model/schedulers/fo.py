@@ -22,6 +22,7 @@ class WeightedFailover(Scheduler):
     """Sends everything to the destination with the largest weight; connections are not counted."""
 
     name = "fo"
+    reads_header = False
 
     def schedule(self, svc: Service, pkt: Packet, iph: IpHdr) -> Dest | None:
         """The largest weight above 0 without OVERLOAD; of equals the first in the list. O(n)."""

@@ -69,7 +69,7 @@ class LocalityBasedLeastConnection(Scheduler):
             dest = entry.dest
             if dest.cflags & IP_VS_DEST_CF_AVAILABLE and dest.weight > 0 and not is_overloaded(dest, svc):
                 return dest
-        least = least_loaded(svc.destinations)
+        least = least_loaded(svc)
         if least is None:
             self.error(svc, NO_DESTINATION)
             return None

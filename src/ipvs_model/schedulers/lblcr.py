@@ -105,7 +105,7 @@ class LocalityBasedLeastConnectionReplicated(Scheduler):
         self._shrink(table, entry, now)
         if dest is not None and not is_overloaded(dest, svc):
             return dest
-        least = least_loaded(svc.destinations)
+        least = least_loaded(svc)
         if least is None:
             self.error(svc, NO_DESTINATION)
             return None
@@ -115,7 +115,7 @@ class LocalityBasedLeastConnectionReplicated(Scheduler):
     @staticmethod
     def _first(svc: Service, table: Table, daddr: int, now: int) -> Dest | None:
         """The first connection to an address; the one case in which a scheduler finds nothing and keeps silent."""
-        least = least_loaded(svc.destinations)
+        least = least_loaded(svc)
         if least is not None and not table.full:
             table.insert(Entry(daddr, least, now))
         return least

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from ipvs_model.flags import IP_VS_DEST_F_OVERLOAD
 from ipvs_model.schedulers.base import NO_DESTINATION, Scheduler
-from ipvs_model.schedulers.weights import ONE_DIGIT, conn_overhead
+from ipvs_model.schedulers.weights import conn_overhead
 
 if TYPE_CHECKING:
     from ipvs_model.dest import Dest
@@ -22,18 +22,15 @@ class LeastConnection(Scheduler):
     """Takes the smallest overhead (256 for an active connection, 1 for every connection); weight counts only as zero or not."""
 
     name = "lc"
+    reads_header = False
 
     def schedule(self, svc: Service, pkt: Packet, iph: IpHdr) -> Dest | None:
         """The least overhead, compared as unsigned 32-bit numbers; of equals the first in the list. O(n)."""
         best = None
         least = 1 << 32
         for dest in svc.destinations:
-            if dest.weight == 0 or (dest.flags and dest.flags & IP_VS_DEST_F_OVERLOAD):
-                continue
-            overhead = dest.activeconns * 256 + dest.totalconns
-            if overhead > ONE_DIGIT:
-                overhead &= 0xFFFFFFFF
-            if overhead < least:
+            overhead = dest.overhead & 0xFFFFFFFF
+            if overhead < least and dest.weight and not dest.flags & IP_VS_DEST_F_OVERLOAD:
                 best, least = dest, overhead
         if best is None:
             self.error(svc, NO_DESTINATION)

@@ -22,6 +22,7 @@ class NeverQueue(Scheduler):
     """Takes the first destination without active connections, whatever its weight; else as sed."""
 
     name = "nq"
+    reads_header = False
 
     def schedule(self, svc: Service, pkt: Packet, iph: IpHdr) -> Dest | None:
         """The first idle one in the list, or the smallest (active + 1) / weight, of equals the first. O(n)."""

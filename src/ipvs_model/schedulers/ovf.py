@@ -21,6 +21,7 @@ class Overflow(Scheduler):
     """Fills the destination with the largest weight up to weight + 1 active connections before it turns to the next."""
 
     name = "ovf"
+    reads_header = False
 
     def schedule(self, svc: Service, pkt: Packet, iph: IpHdr) -> Dest | None:
         """The largest weight among those with no more active connections than weight; of equals the first. O(n)."""

@@ -130,5 +130,5 @@ def unbind_scheduler(svc: Service) -> None:
     """Take a service's scheduler away, if it has one; ``sched_data`` stays as the scheduler leaves it (source: ip_vs_unbind_scheduler)."""
     scheduler: Scheduler | None = svc.scheduler
     if scheduler is not None:
-        svc.scheduler = None
+        svc.scheduler = svc.opens = None
         scheduler.done_service(svc)

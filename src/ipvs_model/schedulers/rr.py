@@ -23,6 +23,7 @@ class RoundRobin(Scheduler):
     """Takes the next usable destination after the one chosen last. State: a Position."""
 
     name = "rr"
+    reads_header = False
 
     def init_service(self, svc: Service) -> None:
         svc.sched_data = Position()

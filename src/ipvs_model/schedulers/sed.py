@@ -22,6 +22,7 @@ class ShortestExpectedDelay(Scheduler):
     """Takes the smallest (active connections + 1) / weight: the load *with* the new connection. Inactive ones do not count."""
 
     name = "sed"
+    reads_header = False
 
     def schedule(self, svc: Service, pkt: Packet, iph: IpHdr) -> Dest | None:
         """The shortest delay; of equals the first in the list. Weight > 0 is tested for the first candidate only. O(n)."""

@@ -22,6 +22,7 @@ class TwoRandomChoices(Scheduler):
     """Draws two destinations in proportion to their weights and takes the less loaded one."""
 
     name = "twos"
+    reads_header = False
 
     def schedule(self, svc: Service, pkt: Packet, iph: IpHdr) -> Dest | None:
         """Two draws of ``svc.ipvs.rng.below(sum of weights + 1)``, always both; a tie goes to the first draw. O(n).

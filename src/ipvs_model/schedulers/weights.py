@@ -5,15 +5,16 @@ source: include/net/ip_vs.h, ip_vs_dest_conn_overhead; ip_vs_wlc.c, ip_vs_wlc_sc
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import TYPE_CHECKING, Final
 
 from ipvs_model.flags import IP_VS_DEST_F_OVERLOAD
 
 if TYPE_CHECKING:
     from ipvs_model.dest import Dest
+    from ipvs_model.service import Service
 
 ONE_DIGIT: Final = 0x3FFFFFFF  #: up to here an ``int`` has not wrapped and Python computes fastest
+FEW: Final = 1 << 21  #: so many connections make no overhead of ``ONE_DIGIT``
 
 
 def s32(value: int) -> int:
@@ -32,34 +33,40 @@ def usable(dest: Dest) -> bool:
 
 def conn_overhead(dest: Dest) -> int:
     """The load of a destination: 256 for an active connection, 1 for every connection, as a C ``int``."""
-    overhead = dest.activeconns * 256 + dest.totalconns
-    return overhead if overhead <= ONE_DIGIT else s32(overhead)
+    return s32(dest.overhead)
 
 
-def least_loaded(destinations: Iterable[Dest]) -> Dest | None:
+def least_loaded(svc: Service) -> Dest | None:
     """The usable destination with the smallest overhead / weight; of equals the first in the list. O(n).
 
     Only the first candidate is tested for weight > 0: with weight 0 the left product is 0, which wins nothing as long as no
-    overhead has wrapped to a negative number.
+    overhead is negative.
     """
-    rest = iter(destinations)
-    for best in rest:
-        if best.weight > 0 and not best.flags & IP_VS_DEST_F_OVERLOAD:
+    rest = iter(svc.destinations)
+    for first in rest:
+        if first.weight > 0 and not first.flags & IP_VS_DEST_F_OVERLOAD:
             break
     else:
         return None
-    best_overhead, best_weight = conn_overhead(best), best.weight
-    one_digit = ONE_DIGIT
+    ns = svc.ipvs
+    if ns.overheads_wrap or ns.conn_count > FEW:
+        return _exactly(first, svc)
+    best, least, heaviest = first, first.overhead, first.weight
+    # most lose without a multiplication; not if the least is negative, which takes more conns gone inactive than were active
     for dest in rest:
-        weight = dest.weight
-        overhead = dest.activeconns * 256 + dest.totalconns
-        # most lose without a multiplication
-        if best_overhead <= overhead <= one_digit and weight <= best_weight:
-            continue
-        if dest.flags and dest.flags & IP_VS_DEST_F_OVERLOAD:
-            continue
-        if overhead > one_digit:
-            overhead = s32(overhead)
-        if best_overhead * weight > overhead * best_weight:
-            best, best_overhead, best_weight = dest, overhead, weight
+        overhead = dest.overhead
+        if overhead < least or dest.weight > heaviest:
+            weight = dest.weight
+            if least * weight > overhead * heaviest and not dest.flags & IP_VS_DEST_F_OVERLOAD:
+                best, least, heaviest = dest, overhead, weight
+    return best if least >= 0 else _exactly(first, svc)
+
+
+def _exactly(best: Dest, svc: Service) -> Dest:
+    """The same from the first candidate on, for overheads that may be negative, or beyond a C ``int``."""
+    best_overhead, best_weight = conn_overhead(best), best.weight
+    for dest in svc.destinations[svc.destinations.index(best) + 1 :]:
+        overhead = conn_overhead(dest)
+        if best_overhead * dest.weight > overhead * best_weight and not dest.flags & IP_VS_DEST_F_OVERLOAD:
+            best, best_overhead, best_weight = dest, overhead, dest.weight
     return best

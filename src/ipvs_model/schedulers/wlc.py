@@ -21,10 +21,11 @@ class WeightedLeastConnection(Scheduler):
     """Takes the smallest overhead / weight (overhead: 256 for an active connection, 1 for every connection)."""
 
     name = "wlc"
+    reads_header = False
 
     def schedule(self, svc: Service, pkt: Packet, iph: IpHdr) -> Dest | None:
         """The least loaded usable destination; of equals the first in the list, so the newest. O(n)."""
-        dest = least_loaded(svc.destinations)
+        dest = least_loaded(svc)
         if dest is None:
             self.error(svc, NO_DESTINATION)
         return dest

@@ -43,6 +43,7 @@ class WeightedRoundRobin(Scheduler):
     """Sweeps the list at falling thresholds: whoever weighs at least the threshold is taken. State: a Mark."""
 
     name = "wrr"
+    reads_header = False
 
     def init_service(self, svc: Service) -> None:
         svc.sched_data = Mark(svc.destinations)
