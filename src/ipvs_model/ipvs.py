@@ -51,13 +51,14 @@ from ipvs_model.sync.daemon import SyncDaemons
 from ipvs_model.sync.receiver import SyncReport
 from ipvs_model.timers import Clock
 from ipvs_model.transmit import Action, bind_xmit, routes_changed
-from ipvs_model.transmit.action import REASONS
+from ipvs_model.transmit.action import REASONS, Nat
 from ipvs_model.transmit.errors import send_error
 
 LOCAL_IN: Final = Hook.LOCAL_IN
 SYSCTL_PREFIX: Final = "net.ipv4.vs."
 FORWARD_NAMES: Final = {"masq": 0, "nat": 0, "local": 1, "tunnel": 2, "ipip": 2, "gatewaying": 3, "droute": 3, "direct": 3, "dr": 3, "bypass": 4}
 PROTOCOL_NAMES: Final = {"tcp": IPPROTO_TCP, "udp": IPPROTO_UDP, "sctp": IPPROTO_SCTP}
+_new: Final = object.__new__
 TUN_TYPES: Final = {"ipip": 0, "gue": 1, "gre": 2}
 
 
@@ -101,13 +102,26 @@ class Reason:
 class Outcome:
     """What became of a packet: the verdict, the packets that left the host in order, what the local stack gets, and why. Not to be changed."""
 
-    __slots__ = ("_why", "delivered", "emitted", "verdict")
+    __slots__ = ("_emitted", "_why", "delivered", "verdict")
+
+    verdict: Verdict
+    delivered: Packet | None
+    _emitted: tuple[Packet, ...] | None
+    _why: Reason | Kept
 
     def __init__(self, verdict: Verdict, emitted: tuple[Packet, ...], delivered: Packet | None, reason: Reason | Kept) -> None:
         self.verdict = verdict
-        self.emitted = emitted
         self.delivered = delivered
+        self._emitted = emitted
         self._why = reason
+
+    @property
+    def emitted(self) -> tuple[Packet, ...]:
+        """The packets that left the host, in order. That of an ordinary packet is made when somebody asks for it."""
+        packets = self._emitted
+        if packets is None:
+            self._emitted = packets = (told.departed(Told(*self._why)),)  # type: ignore[misc]  # a Reason is made afterwards only
+        return packets
 
     @property
     def reason(self) -> Reason:
@@ -115,6 +129,8 @@ class Outcome:
         why = self._why
         if isinstance(why, tuple):
             kept = Told(*why)
+            if self._emitted is None:
+                self._emitted = (told.departed(kept),)
             self._why = why = Reason(kept.action.reason, REASONS[kept.action.reason], kept.hook, kept)
         return why
 
@@ -236,7 +252,11 @@ class IPVS:
         before any hook. Never raises for what is in the packet.
         """
         ns = self.ns
-        chosen = hook if hook.__class__ is Hook else self._hook_of(pkt, hook)
+        # of most packets the address tells; a call would cost as much again
+        if hook is None and ns.services.vips.get((pkt.af, pkt.dst >> 16)) and self.env.routing is None:
+            chosen: Hook | None = LOCAL_IN
+        else:
+            chosen = self._hook_of(pkt, hook)
         if chosen is None:
             return Outcome(Verdict.DROP, (), None, Reason("no route", "the host drops it before any hook", Hook.LOCAL_IN))
         before = ns.emit
@@ -244,6 +264,12 @@ class IPVS:
             kept = self.fast.tell(pkt, chosen)
             if kept is not None:  # sent or passed on as it is now: nothing for the local stack, no errors
                 action = kept[-1]
+                if type(action) is Nat and pkt.rare is None:
+                    outcome: Outcome = _new(Outcome)  # a call of __init__ would cost as much as a quarter of the packet
+                    outcome.verdict = action.verdict
+                    outcome.delivered = outcome._emitted = None
+                    outcome._why = kept
+                    return outcome
                 packet = action.apply(pkt)
                 assert packet is not None
                 if packet is not pkt:
@@ -283,11 +309,8 @@ class IPVS:
         if hook is not None:
             return Hook[hook] if isinstance(hook, str) else hook
         ns = self.ns
-        if self.env.routing is None:
-            services = ns.services
-            # of most packets the first half tells; a call would cost as much again
-            if services.vips.get((pkt.af, pkt.dst >> 16)) or (pkt.mark and services.has_vip(pkt.af, pkt.dst >> 16, pkt.mark)):
-                return LOCAL_IN
+        if self.env.routing is None and ns.services.has_vip(pkt.af, pkt.dst >> 16, pkt.mark):
+            return LOCAL_IN
         return ns.routing.input_hook(pkt)
 
     def which_server(self, pkt: Packet, hook: Hook | str | None = None) -> Dest | None:

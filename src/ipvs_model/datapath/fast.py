@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 from ipvs_model.datapath.hooks import run_hook
 from ipvs_model.datapath.opening import open_connection
-from ipvs_model.flags import AF_INET, IP_VS_CONN_F_NOOUTPUT, IP_VS_DIR_INPUT, IP_VS_DIR_INPUT_ONLY, IP_VS_DIR_OUTPUT, Hook
+from ipvs_model.flags import AF_INET, Hook
 from ipvs_model.protocol import enter_state
 from ipvs_model.protocols.tcp import ESTABLISHED
 from ipvs_model.timers import Bucket
@@ -121,13 +121,12 @@ class FastPath:
         cp = None if table is None else table.get(pkt.src if hook is LOCAL_IN else pkt.dst)
         if cp is None:
             return None
-        before = cp.state
-        direction = IP_VS_DIR_OUTPUT if hook is not LOCAL_IN else IP_VS_DIR_INPUT_ONLY if cp.flags & IP_VS_CONN_F_NOOUTPUT else IP_VS_DIR_INPUT
+        before, quick = cp.state, cp.quick
         self.layered = decline
         action = self.process(pkt, hook)
         self.layered = run_hook
         if action is DECLINED:
             return None
         dest: Dest = cp.dest  # type: ignore[assignment]
-        counted = dest.stats.outpkts if direction == IP_VS_DIR_OUTPUT else dest.stats.inpkts
-        return pkt, hook, pkt.mark, pkt.device, cp, direction, before, cp.state, cp.timeout, cp.refcnt, dest, counted, self.clock.now, cp.expires, cp.xmit.method, action
+        counted = dest.stats.inpkts if hook is LOCAL_IN else dest.stats.outpkts
+        return pkt, hook, pkt.mark, pkt.device, cp, quick, before, cp.state, cp.timeout, cp.refcnt, dest, counted, self.clock.now, cp.expires, cp.xmit, action

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 
 from ipvs_model.events import ConnLookup, CounterMoved, Decided, Event, HookEntered, RefMoved, StateChanged, TimerArmed, Transmitted
-from ipvs_model.flags import IP_VS_DIR_OUTPUT, IPPROTO_TCP, Hook, Verdict
+from ipvs_model.flags import IP_VS_DIR_INPUT, IP_VS_DIR_INPUT_ONLY, IP_VS_DIR_OUTPUT, IPPROTO_TCP, Hook, Verdict
 from ipvs_model.protocol import DIRECTION_NAMES
 from ipvs_model.protocols.tcp import event_of
 
@@ -14,10 +14,10 @@ if TYPE_CHECKING:
     from ipvs_model.dest import Dest
     from ipvs_model.packet import Packet
     from ipvs_model.protocol import State
-    from ipvs_model.transmit import Action
+    from ipvs_model.transmit import Action, Transmitter
 
 LOCAL_IN: Final = Hook.LOCAL_IN
-
+INPUT_ONLY: Final = 2  #: a row of State.quick
 
 #: what is kept of a packet, until somebody asks: the members of `Told`, in order
 Kept: TypeAlias = tuple[Any, ...]
@@ -31,7 +31,7 @@ class Told(NamedTuple):
     mark: int
     device: str | None
     cp: Conn
-    direction: int
+    quick: int
     before: State
     after: State
     timeout: int
@@ -40,27 +40,43 @@ class Told(NamedTuple):
     counted: int
     now: int
     expires: int
-    method: str
+    xmit: Transmitter
     action: Action
+
+
+def _arrived(told: Told) -> Packet:
+    """The packet as it was, whatever its owner has changed since."""
+    packet = told.packet
+    if (packet.mark, packet.device, packet.bits) != (told.mark, told.device, 0):
+        packet = packet.clone()
+        packet.mark, packet.device, packet.bits = told.mark, told.device, 0
+    return packet
+
+
+def departed(told: Told) -> Packet:
+    """What address translation made of a packet that was never in pieces."""
+    packet = told.action.apply(_arrived(told))
+    assert packet is not None
+    packet.bits = 0
+    packet.device = packet.rare = None
+    return packet
 
 
 def events(told: Told) -> tuple[Event, ...]:
     """The decisions, in order."""
-    packet, cp, action = told.packet, told.cp, told.action
-    if (packet.mark, packet.device, packet.bits) != (told.mark, told.device, 0):  # its owner has changed it since
-        packet = packet.clone()
-        packet.mark, packet.device, packet.bits = told.mark, told.device, 0
+    packet, cp, action = _arrived(told), told.cp, told.action
+    direction = IP_VS_DIR_OUTPUT if told.hook is not LOCAL_IN else IP_VS_DIR_INPUT_ONLY if told.quick == INPUT_ONLY else IP_VS_DIR_INPUT
     key, text = cp.key(), repr(packet)
     found = "ip_vs_conn_in_get" if told.hook is LOCAL_IN else "ip_vs_conn_out_get"
     first = "ip_vs_out_hook" if told.hook is LOCAL_IN else "forward_icmp"
     last = "ip_vs_in_hook" if told.hook is LOCAL_IN else "ip_vs_out_hook"
-    way, counter = ("out", "outpkts") if told.direction == IP_VS_DIR_OUTPUT else ("in", "inpkts")
+    way, counter = ("out", "outpkts") if direction == IP_VS_DIR_OUTPUT else ("in", "inpkts")
     if cp.protocol == IPPROTO_TCP:
-        machine, direction, event = "state_transition", told.direction, event_of(packet.flags) or "none"
+        machine, event = "state_transition", event_of(packet.flags) or "none"
     else:
-        machine, direction, event = "udp_state_transition", told.direction & 1, "datagram"  # no third row
+        machine, direction, event = "udp_state_transition", direction & 1, "datagram"  # no third row
     missed = ConnLookup("ip_vs_conn_out_get", cp.af, cp.protocol, packet.src, packet.dst, None)
-    sent = Transmitted(f"ip_vs_{told.method}_xmit", key, told.method, action.reason)
+    sent = Transmitted(f"ip_vs_{told.xmit.method}_xmit", key, told.xmit.method, action.reason)
     return (
         HookEntered(first, told.hook, text),
         *((missed,) if told.hook is LOCAL_IN else ()),

@@ -5,16 +5,19 @@ Actions are immutable and shared: all packets of a real server in one direction 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from ipvs_model.flags import PKT_PARTIAL, PKT_PROPERTY, Verdict
 from ipvs_model.packet import Packet
 from ipvs_model.packet.encap import encapsulate
-from ipvs_model.packet.rewrite import dec_ttl, dnat, snat, translated
+from ipvs_model.packet.fields import LAZY_NAT
+from ipvs_model.packet.rewrite import dec_ttl, dnat, snat
 
 if TYPE_CHECKING:
     from ipvs_model.dest import Dest
     from ipvs_model.routing import Route
+
+_new: Final = object.__new__
 
 #: every value of ``Action.reason``, in words
 REASONS = {
@@ -143,40 +146,61 @@ class Marked(Action):
         return _marked(packet)
 
 
-class NatIn(Action):
-    """Destination rewritten to ``real``; sent with one hop less, or accepted when the server is this host."""
+class Nat(Action):
+    """One endpoint rewritten: the destination to ``real`` or the source to ``virt``, the other of them 0; ``hop`` is taken from the TTL.
 
-    __slots__ = ("hop", "real")
+    One class for both directions: two would meet in ``apply``, and members of objects of changing classes are looked up slowly.
+    """
 
-    def __init__(self, real: int, route: Route) -> None:
-        local = route.local
-        super().__init__(Verdict.ACCEPT if local else Verdict.STOLEN, "local" if local else "forwarded", None if local else route)
+    __slots__ = ("hop", "real", "virt")
+
+    def __init__(self, verdict: Verdict, reason: str, route: Route | None, real: int, virt: int, hop: int) -> None:
+        super().__init__(verdict, reason, route)
         self.real = real
-        self.hop = 0 if local else 1  #: what is taken from the TTL
-
-    def apply(self, packet: Packet) -> Packet | None:
-        """The translated packet."""
-        bits = packet.bits
-        if packet.lane and not bits & PKT_PARTIAL:
-            return translated(packet, packet.src, self.real, packet.ttl - self.hop, bits | PKT_PROPERTY)
-        return _marked(dnat(packet, self.real, dec_ttl=self.hop == 1))
-
-
-class NatOut(Action):
-    """Source rewritten to ``virt``."""
-
-    __slots__ = ("virt",)
-
-    def __init__(self, virt: int) -> None:
-        super().__init__(Verdict.ACCEPT, "translated")
         self.virt = virt
+        self.hop = hop
+
+    @classmethod
+    def to_server(cls, real: int, route: Route) -> Nat:
+        """Destination rewritten; sent with one hop less, or accepted when the server is this host."""
+        if route.local:
+            return cls(Verdict.ACCEPT, "local", None, real, 0, 0)
+        return cls(Verdict.STOLEN, "forwarded", route, real, 0, 1)
+
+    @classmethod
+    def to_client(cls, virt: int) -> Nat:
+        """Source rewritten."""
+        return cls(Verdict.ACCEPT, "translated", None, 0, virt, 0)
 
     def apply(self, packet: Packet) -> Packet | None:
         """The translated packet."""
         bits = packet.bits
-        if packet.lane and not bits & PKT_PARTIAL:
-            return translated(packet, self.virt, packet.dst, packet.ttl, bits | PKT_PROPERTY)
-        return _marked(snat(packet, self.virt))
+        if not packet.lane or bits & PKT_PARTIAL:
+            return self._with_care(packet)
+        # what rewrite.translated does, without a call
+        q = _new(Packet)
+        q.af = packet.af
+        q.proto = packet.proto
+        q.src = self.virt or packet.src
+        q.dst = self.real or packet.dst
+        q.flags = packet.flags
+        q.length = packet.length
+        q.ttl = packet.ttl - self.hop
+        q.l4 = packet.l4
+        q.df = packet.df
+        q.lane = packet.lane
+        q.mark = packet.mark
+        q.device = packet.device
+        q.bits = bits | PKT_PROPERTY
+        q.rare = packet.rare
+        q.store = packet.store
+        q.lazy = packet.lazy | LAZY_NAT
+        return q
+
+    def _with_care(self, packet: Packet) -> Packet:
+        if self.virt:
+            return _marked(snat(packet, self.virt))
+        return _marked(dnat(packet, self.real, dec_ttl=self.hop == 1))
 
 
 class Direct(Action):

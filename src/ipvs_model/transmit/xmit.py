@@ -26,7 +26,7 @@ from ipvs_model.flags import (
 )
 from ipvs_model.packet import IpHdr, Packet
 from ipvs_model.packet.rewrite import csum_check, dnat
-from ipvs_model.transmit.action import Action, Direct, Marked, NatIn, NatOut, Prepared, Stolen, Tunnelled
+from ipvs_model.transmit.action import Action, Direct, Marked, Nat, Prepared, Stolen, Tunnelled
 from ipvs_model.transmit.route import DR_MODES, NAT_MODES, NON_LOCAL, TUNNEL_MODES, out_route
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ class Transmitter:
         self.action: Action | None = None
         self.route: Route | None = None  #: the route that ``action`` holds for
         self.mtu = -1
-        self.out: Action = REPLY if self.method != "nat" else NatOut(virt)
+        self.out: Action = REPLY if self.method != "nat" else Nat.to_client(virt)
 
     def send(self, cp: Conn, pkt: Packet, iph: IpHdr, hook: Hook) -> Action:
         """Send or accept a packet of an entry; STOLEN also after a failure."""
@@ -148,7 +148,7 @@ class NatXmit(Transmitter):
 
     def make(self, cp: Conn, route: Route) -> Action:
         """Rewritten; sent, or accepted when the server is this host."""
-        return NatIn(self.real, route)
+        return Nat.to_server(self.real, route)
 
     def on_route(self, cp: Conn, pkt: Packet, iph: IpHdr, hook: Hook, route: Route) -> Action:
         """Local servers are looked at; a helper may refuse or change the payload; a short header cannot be rewritten."""
