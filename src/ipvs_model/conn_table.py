@@ -66,7 +66,8 @@ class ConnTable:
         table = self.tables.get(number)
         if table is None:
             table = self.tables[number] = Table()
-            table.af, table.protocol, table.chained = af, protocol, False
+            table.af, table.protocol = af, protocol
+            table.odd = False
             self.ns.quick_changed()
         return table
 
@@ -97,7 +98,7 @@ class ConnTable:
         table, key = self._place(cp)
         cp.hnext = table.get(key)
         if cp.hnext is not None:
-            cp.table.chained = True
+            cp.table.odd = True
         table[key] = cp
         self.number(cp, table)
         if key in self.virtuals and not self.crossed:

@@ -69,6 +69,15 @@ class Timer:
         """What to do when the time has come. The timer is no longer pending and may be armed again."""
         raise NotImplementedError(f"{type(self).__name__} must override fire()")
 
+    def fire_from(self, bucket: Bucket) -> int:
+        """Leave the bucket, whose first timer it is, and fire; return 1. A subclass may go on with timers of its kind behind it, and return how many."""
+        bucket.next = after = self.next
+        after.prev = bucket
+        self.bucket = None
+        self.next = UNLINKED
+        self.fire()
+        return 1
+
     def __getstate__(self) -> object:
         """The state without its place in the list: the clock keeps the places, so that copying does not walk from neighbour to neighbour."""
         whole: Any = super().__getstate__()
@@ -387,12 +396,7 @@ class Clock:
                     continue
                 self._clk = bucket.tick + 1  # so nothing that a callback arms is due in this tick
                 while (timer := bucket.next) is not bucket:
-                    bucket.next = after = timer.next
-                    after.prev = bucket
-                    timer.bucket = None
-                    timer.next = UNLINKED
-                    fired += 1
-                    timer.fire()
+                    fired += timer.fire_from(bucket)
             self._run_works()
         finally:
             self._running = False

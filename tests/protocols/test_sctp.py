@@ -41,7 +41,7 @@ def chunks(layout: list[tuple[int, int]]) -> bytes:
 
 
 class FakeDest:
-    activeconns = 0
+    overhead = 0
 
 
 class FakeConn:
@@ -62,8 +62,11 @@ class FakeConn:
     def run(self, direction: str, after_common_header: bytes) -> None:
         SCTP.state_transition(self, DIRECTIONS[direction], packet(after_common_header), self.pd)  # type: ignore[arg-type]
 
+    def update_quick(self) -> None:
+        """Nothing of an entry of SCTP is for the fast path."""
+
     def columns(self) -> list[Any]:
-        active = self.dest.activeconns if self.dest else 0
+        active = self.dest.overhead >> 8 if self.dest else 0
         template = self.control.state.index if self.control else None
         inactive, no_output = (int(self.flags & bit != 0) for bit in (IP_VS_CONN_F_INACTIVE, IP_VS_CONN_F_NOOUTPUT))
         return [self.state.index, self.timeout // self.ipvs.env.hz, active, inactive, no_output, template]

@@ -34,3 +34,20 @@ def test_an_expired_entry_gives_its_transmitter_back():
     assert xmit.users == 2
     ipvs.clock.advance(seconds=400)
     assert (xmit.users, list(dest.xmits.values())) == (0, [xmit])
+
+
+def test_the_transmitter_of_the_services_own_endpoint_is_kept_uncounted():
+    ipvs = IPVS()
+    dest = ipvs.add_dest(ipvs.add_service("udp", "192.0.2.1:0", scheduler="rr", persistent=10), "10.1.0.11:0")
+    for port in range(1, 3 * MANY):
+        ipvs.run_hook(1, Packet.udp("203.0.113.7:40000", ("192.0.2.1", port)))
+        ipvs.clock.advance(seconds=301)
+    template = next(xmit for xmit in dest.xmits.values() if not xmit.counted)
+    assert (template.virt & 0xFFFF, template.users, len(dest.xmits) <= MANY + 3) == (0, 0, True)
+
+
+def test_entries_that_expire_together_are_taken_off_their_own_transmitters():
+    ipvs, dest = marked(3)
+    ipvs.run_hook(1, Packet.udp("203.0.113.8:40000", ("192.0.2.1", 2), mark=1))
+    ipvs.clock.advance(seconds=400)
+    assert (ipvs.ns.conn_count, [xmit.users for xmit in dest.xmits.values()]) == (0, [0, 0, 0])

@@ -83,6 +83,7 @@ def open_connection(ns: Netns, table: Table, pkt: Packet) -> Action | None:
         dest.overhead += 1
     if sysctl.conntrack:
         flags |= IP_VS_CONN_F_NFCT
+        table.odd = True
     cp = blank_conn(ns, table, src, xmit.virt, xmit.real, flags)
     cp.state = state
     cp.timeout = state.timeout
@@ -94,7 +95,6 @@ def open_connection(ns: Netns, table: Table, pkt: Packet) -> Action | None:
     if total == dest.u_threshold:
         dest.update_overload(1)
     cp.xmit = xmit
-    xmit.users += 1
 
     table[src] = cp
     conns = ns.conns

@@ -45,7 +45,7 @@ class Transmitter:
     ``action`` is what a packet gets that needs no special care; ``mtu`` the longest such packet, -1: every packet needs a look.
     """
 
-    __slots__ = ("action", "dest", "mtu", "ns", "out", "real", "route", "server", "users", "virt")
+    __slots__ = ("action", "counted", "dest", "mtu", "ns", "out", "real", "route", "server", "users", "virt")
 
     method = "null"
     modes = 0
@@ -56,7 +56,9 @@ class Transmitter:
         self.real = real
         self.virt = virt
         self.server = real if self.method == "nat" else virt  #: source of replies
-        self.users = 0  #: entries bound to it; ``unbind_dest`` takes them off
+        #: one of as many as there are virtual endpoints of a fwmark or port-zero service: it goes when nobody uses it
+        self.counted = dest is not None and virt != dest.vaddr << 16 | dest.vport
+        self.users = 0  #: entries bound to it, if they are counted
         self.action: Action | None = None
         self.route: Route | None = None  #: the route that ``action`` holds for
         self.mtu = -1
@@ -249,11 +251,13 @@ def bind_xmit(cp: Conn) -> None:
     xmit = dest.xmits.get(key)
     if xmit is None:
         if len(dest.xmits) >= MANY + 2 * (dest.totalconns + dest.persistconns):
-            dest.xmits = {key: other for key, other in dest.xmits.items() if other.users}
+            dest.xmits = {key: other for key, other in dest.xmits.items() if other.users or not other.counted}
             dest.usual = None
         xmit = dest.xmits[key] = kind(cp.ipvs, dest, cp.real, cp.virt)
         cp.ipvs.conns.add_virtual(cp.virt)
-    xmit.users += 1
+    if xmit.counted:
+        xmit.users += 1
+        cp.table.odd = True
     cp.xmit = xmit
     # entries of one destination share their endpoints: an int each would cost more than many a slot
     cp.real, cp.virt = xmit.real, xmit.virt
