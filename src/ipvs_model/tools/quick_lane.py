@@ -6,18 +6,23 @@ left to `Replay.feed`, or to `Replay.account` when that shows only afterwards. S
 """
 
 from collections.abc import Callable, Container
+from struct import Struct
 from typing import Final
 
 from ipvs_model.flags import AF_INET, IP_VS_CONN_F_FWD_MASK, IP_VS_CONN_F_MASQ, IPPROTO_TCP, Hook
 from ipvs_model.packet import Packet
-from ipvs_model.packet.fields import LAZY_NAT, TCP4
+from ipvs_model.packet.fields import LAZY_NAT
+from ipvs_model.packet.parse import IP_DF, IP_MF, IP_OFFSET
 from ipvs_model.tools.link import LINK_TYPES
 from ipvs_model.tools.pcap import Frame
 from ipvs_model.tools.replay import ANSWER, CLIENT, Replay
 
 ETHERNET: Final = 1
-ETHERTYPE_IPV4: Final = b"\x08\x00"
+ETHERTYPE_IPV4: Final = 0x0800
 HEADERS: Final = 14 + 20 + 20  #: bytes of Ethernet, IPv4 and TCP headers without options
+#: out of them: ethertype, version and header length, total length, fragment word, TTL, protocol, addresses, ports, flags, checksum
+FIELDS: Final = Struct("!12xHBxHxxHBBxxIIHH9xBxxH")
+FRAGMENT: Final = IP_MF | IP_OFFSET
 SYN: Final = 2
 FORWARD: Final = Hook.FORWARD
 
@@ -36,32 +41,33 @@ def quick_lane(replay: Replay, link_types: Container[str], opens: bool = True) -
     ethernet = LINK_TYPES[ETHERNET][0]
     to_server: dict[str, list[int]] = {}  # reason → how many, and the first
     to_client: dict[str, list[int]] = {}
-    parse, number = Packet.parse, int.from_bytes
+    make, number, unpack = Packet.plain_tcp, int.from_bytes, FIELDS.unpack_from
 
     def take(frame: Frame, record: int) -> bool:
         _, time, data, _, link_type = frame
-        if link_type != ETHERNET or len(data) < HEADERS or data[12:14] != ETHERTYPE_IPV4 or not replay.last_time <= time < replay.next_tick:
+        if link_type != ETHERNET or len(data) < HEADERS or not replay.last_time <= time < replay.next_tick:
             return False
-        raw = data[14 : 14 + (data[16] << 8 | data[17])]
-        if len(raw) < 40 or number(raw[:20], "big") % 65535 or ethernet not in link_types:  # the sum over a right header is 0xFFFF
+        ethertype, vihl, total, word, ttl, proto, saddr, daddr, sport, dport, flags, checksum = unpack(data)
+        if vihl != 0x45 or proto != IPPROTO_TCP or ethertype != ETHERTYPE_IPV4 or word & FRAGMENT or not 40 <= total <= mtu:
             return False
-        packet = parse(raw, device="eth0")
-        if packet.lane != TCP4 or packet.l4 != 20 or packet.length > mtu:
+        raw = data[14 : 14 + total]
+        if len(raw) < total or number(raw[:20], "big") % 65535 or ethernet not in link_types:  # the sum over a right header is 0xFFFF
             return False
-        src, dst = packet.src, packet.dst
         # left to a network card, the checksum would be the pseudo header's sum, with the length or without
-        pseudo = (src >> 16) + (dst >> 16) + IPPROTO_TCP - (raw[36] << 8 | raw[37])
-        if not pseudo % 65535 or not (pseudo + packet.length - 20) % 65535:
+        rest = (saddr + daddr + IPPROTO_TCP - checksum) % 65535
+        if not rest or rest + total - 20 == 65535:
             return False
-        if dst >> 16 in virtual:
+        src, dst = saddr << 16 | sport, daddr << 16 | dport
+        if daddr in virtual:
             cp = connection(src)
             if cp is None:
                 if not opens or ns.no_cport_count:
                     return False
-            elif not cp.quick or cp.virt != dst or packet.flags & SYN:  # a SYN may begin another connection
+            elif not cp.quick or cp.virt != dst or flags & SYN:  # a SYN may begin another connection
                 return False
             replay.last_time = time
             replay.client_packets += 1
+            packet = make(raw, src, dst, flags, ttl, word & IP_DF != 0, "eth0")
             action = process(packet)
             if not action.device or outbox:
                 replay.account(CLIENT, packet, action, action.apply(packet), cp, record)
@@ -69,16 +75,16 @@ def quick_lane(replay: Replay, link_types: Container[str], opens: bool = True) -
             fate = to_server.get(action.reason)
             if fate is None:
                 fate = to_server[action.reason] = replay.fate(CLIENT, action, "on", record)
-        elif feeds_answers and src >> 16 in virtual:
+        elif feeds_answers and saddr in virtual:
             cp = connection(dst)
             if cp is None or not cp.quick or cp.virt != src or cp.flags & IP_VS_CONN_F_FWD_MASK != IP_VS_CONN_F_MASQ:
                 return False
-            packet.src = cp.real  # as snat does it, on a packet that nobody else has
-            packet.lazy |= LAZY_NAT
+            packet = make(raw, cp.real, dst, flags, ttl, word & IP_DF != 0, "eth0")
+            packet.lazy = LAZY_NAT  # its bytes are to say so, too
             replay.last_time = time
             replay.answers_fed += 1
             action = process(packet, FORWARD)
-            if action.reason != "translated" or packet.ttl <= 1 or outbox:
+            if action.reason != "translated" or ttl <= 1 or outbox:
                 replay.account(ANSWER, packet, action, action.apply(packet), None, record)
                 return True
             fate = to_client.get(action.reason)
