@@ -33,7 +33,7 @@ TESTS: Final = {
     "timers": ("tests/test_timers.py", "tests/test_timers_calls.py", "tests/test_timers_traces.py", "src/ipvs_model/timers.py"),
     "schedulers": (
         "tests/schedulers/test_vectors.py", "tests/schedulers/test_registry.py", "tests/schedulers/test_properties.py", "tests/schedulers/test_examples.py",
-        "tests/schedulers/test_error_report.py", "tests/schedulers/test_lblc_timer.py", "src/ipvs_model/schedulers",
+        "tests/schedulers/test_error_report.py", "tests/schedulers/test_lblc_timer.py", "tests/schedulers/test_details.py", "src/ipvs_model/schedulers",
     ),
 }  # fmt: skip
 GROUPS: Final = {"conn": "structures", "dest": "structures", "service": "structures", "timers": "timers", "schedulers": "schedulers"}
@@ -44,8 +44,11 @@ DIRECT: Final = {
     "dest": ("tests/test_dest.py", "tests/test_control.py", "tests/datapath/test_dests.py", "tests/test_fields.py"),
     "service": ("tests/test_service.py", "tests/test_control.py", "tests/test_fields.py"),
     "timers": ("tests/test_timers.py", "tests/test_timers_calls.py", "src/ipvs_model/timers.py"),
-    "schedulers": ("tests/schedulers/test_examples.py", "tests/schedulers/test_vectors.py", "tests/schedulers/test_registry.py", "src/ipvs_model/schedulers"),
-}
+    "schedulers": (
+        "tests/schedulers/test_details.py", "tests/schedulers/test_examples.py", "tests/schedulers/test_vectors.py", "tests/schedulers/test_registry.py",
+        "tests/schedulers/test_error_report.py", "tests/schedulers/test_lblc_timer.py", "src/ipvs_model/schedulers",
+    ),
+}  # fmt: skip
 
 
 def modules() -> dict[str, Path]:

@@ -252,9 +252,9 @@ class IPVS:
         before any hook. Never raises for what is in the packet.
         """
         ns = self.ns
-        # of most packets the address tells; a call would cost as much again
-        if hook is None and ns.services.vips.get((pkt.af, pkt.dst >> 16)) and self.env.routing is None:
-            chosen: Hook | None = LOCAL_IN
+        chosen: Hook | None
+        if hook is None and self.env.routing is None and not pkt.mark:  # what _hook_of does with most packets; a call would cost as much again
+            chosen = LOCAL_IN if ns.services.vips.get((pkt.af, pkt.dst >> 16)) else ns.routing.input_hook(pkt)
         else:
             chosen = self._hook_of(pkt, hook)
         if chosen is None:

@@ -52,7 +52,7 @@ def test_a_foreign_flag_of_a_destination_does_not_matter(name: str) -> None:
         queue.values.extend([0, 4, 5, 6, 7, 8, 1, 2, 3, 0] * 3)
         bench.ns.rng = queue  # type: ignore[assignment]
         bench.conns("10.0.0.2:80", 1, 1)
-    for _ in range(12):
+    for _ in range(10):  # as many as ovf has room for
         one, other = plain.ask(), marked.ask()
         assert name_of(one) == name_of(other) is not None
         for dest in (one, other):
@@ -216,7 +216,7 @@ def test_nq_idle_means_exactly_no_active_connection() -> None:
 
 def weighted_least(svc: Any) -> Dest | None:
     """Section 8.2, word by word."""
-    best = None
+    best, least = None, 0
     for dest in svc.destinations:
         load = (dest.overhead + (1 << 31)) % (1 << 32) - (1 << 31)
         if dest.flags & IP_VS_DEST_F_OVERLOAD or (best is None and dest.weight <= 0):
@@ -336,7 +336,7 @@ def test_wrr_stops_at_the_place_where_it_began() -> None:
     assert bench.svc.sched_data.cw == 1
 
 
-@pytest.mark.parametrize(("weights", "choices"), [((2, 16), "1 1 1"), ((1, 3, 0), "1 1 1"), ((2, 4, 30), "2 2 1 2"), ((6, 14, 100), "2 2 2 2 2 1 2 1 2 1 2")])
+@pytest.mark.parametrize(("weights", "choices"), [((2, 16), "1"), ((1, 3, 0), "1"), ((2, 4, 30), "2 2 1"), ((6, 14, 100), "2 2 2 2 2 1 2 1 2 1")])
 def test_wrr_skips_thresholds_in_whole_steps(weights: tuple[int, ...], choices: str) -> None:
     """The heaviest is taken once, then it is overloaded."""
     bench = pool("wrr", *weights)
@@ -347,13 +347,14 @@ def test_wrr_skips_thresholds_in_whole_steps(weights: tuple[int, ...], choices: 
     bench.overload(heaviest)
     others = [weight for weight in weights if weight != max(weights)]
     thresholds = [cw for cw in range(mark.mw, 0, -mark.di) if cw <= max(others)]
-    expected = " ".join(str(others.index(weight) + 1) for cw in thresholds for weight in reversed(others) if weight >= cw)
+    expected = " ".join(str(weights.index(weight) + 1) for cw in thresholds for weight in reversed(others) if weight >= cw)
+    assert expected == choices
     taken = []
-    for _ in expected.split():
+    for _ in 2 * choices.split():  # the second time it falls from the top
         taken += bench.choices(1)
         assert mark.cw % mark.di == 1 % mark.di
         assert 0 < mark.cw <= max(others)
-    assert last(taken) == expected == choices
+    assert last(taken) == f"{choices} {choices}"
 
 
 @pytest.mark.parametrize(("gone", "after"), [("4", "3 2 1"), ("43", "2 1"), ("432", "1 1"), ("2", "4 3 1"), ("1", "4 3 2"), ("14", "3 2 3")])
@@ -413,7 +414,7 @@ def test_mh_with_more_destinations_than_slots() -> None:
             bench.delete("10.0.0.2:80")
             assert slots(bench) == {1, 2, 3, 4, 5}
             bench.delete("10.0.0.3:80")
-            assert slots(bench) == {4, 5, 6, 7, 8}
+            assert slots(bench) == {5, 6, 7, 8}  # in turn .8 and .7 take one, .6 two, .5 the last
 
 
 @pytest.mark.parametrize(("many", "fits"), [(4, True), (5, True), (6, False), (7, False)])
@@ -643,7 +644,7 @@ def test_registry_tells_objects_apart_by_identity_and_names_by_their_letters() -
         registry.unregister(Alike("other"))
     assert registry.register(Alike("other")).name == "other"
     with pytest.raises(IPVSError):
-        registry.register(Alike("".join(["r", "r"])))
+        registry.register(Alike("".join("rr")))
 
 
 def test_own_schedule_reads_the_header_unless_it_says_otherwise() -> None:
