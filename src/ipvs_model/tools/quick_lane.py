@@ -66,7 +66,6 @@ def quick_lane(replay: Replay, link_types: Container[str], opens: bool = True) -
             elif not cp.quick or cp.virt != dst or flags & SYN:  # a SYN may begin another connection
                 return False
             replay.last_time = time
-            replay.client_packets += 1
             packet = make(raw, src, dst, flags, ttl, word & IP_DF != 0, "eth0")
             action = process(packet)
             if not action.device or outbox:
@@ -82,7 +81,6 @@ def quick_lane(replay: Replay, link_types: Container[str], opens: bool = True) -
             packet = make(raw, cp.real, dst, flags, ttl, word & IP_DF != 0, "eth0")
             packet.lazy = LAZY_NAT  # its bytes are to say so, too
             replay.last_time = time
-            replay.answers_fed += 1
             action = process(packet, FORWARD)
             if action.reason != "translated" or ttl <= 1 or outbox:
                 replay.account(ANSWER, packet, action, action.apply(packet), None, record)
@@ -93,7 +91,6 @@ def quick_lane(replay: Replay, link_types: Container[str], opens: bool = True) -
         else:
             return False
         fate[0] += 1
-        replay.emitted += 1
         return True
 
     return take

@@ -189,7 +189,7 @@ class Replay:
         self.first_time: int | None = None
         self.last_time = 0
         self.next_tick = 0  #: time of the capture at which the next jiffy begins
-        self.client_packets = self.answers_fed = self.emitted = 0
+        self._more_emitted = 0  #: packets that left, beside one for each whose fate is "on"
         self._pieces = Reassembler(30 * self.ipvs.clock.hz)
         self._fates: dict[tuple[str, str, str, str], list[int]] = {}
         self._left_out: dict[str, list[int]] = {}
@@ -212,7 +212,6 @@ class Replay:
             if not to_us:
                 return self._answer(packet, captured)
             packet.mark = next((mark.value for mark in self.marks if mark.matches(packet)), 0)
-            self.client_packets += 1
             return self._receive(CLIENT, packet, captured)
         if len(self._talkers) < TALKERS or (packet.af, packet.proto, packet.dst) in self._talkers:
             self._talkers[packet.af, packet.proto, packet.dst] += 1
@@ -272,12 +271,31 @@ class Replay:
         self.ipvs.ns.outbox.clear()
         # what was put together on its way through is cut again to leave
         out = [piece for whole in out for piece in (fragment(whole, self.routing.mtu) if whole.frag_max_size else [whole])]
-        self.emitted += len(out)
+        self._more_emitted += len(out) - (went == "on")
         return out
 
     def fate(self, what: str, action: Action, went: str, record: int) -> list[int]:
         """The counter of packets that met this fate, and the record of the first of them."""
         return self._fates.setdefault((what, action.verdict.name, action.reason, went), [0, record])
+
+    @property
+    def client_packets(self) -> int:
+        """Packets of clients that were fed."""
+        return self._met(what=CLIENT)
+
+    @property
+    def answers_fed(self) -> int:
+        """Answers that were fed."""
+        return self._met(what=ANSWER)
+
+    @property
+    def emitted(self) -> int:
+        """Packets that left the director."""
+        return self._met(went="on") + self._more_emitted
+
+    def _met(self, what: str | None = None, went: str | None = None) -> int:
+        """How many packets met a fate of that kind."""
+        return sum(count for (kind, _, _, way), (count, _) in self._fates.items() if what in (None, kind) and went in (None, way))
 
     def _lose(self, cp: Conn | None) -> None:
         """A packet did not get through; its connection, if it has one."""
@@ -311,7 +329,6 @@ class Replay:
             return self._leave_out(STRAIGHT_BACK, captured)
         if from_server is None:
             return self._leave_out(NO_CONNECTION, captured)
-        self.answers_fed += 1
         return self._receive(ANSWER, from_server, captured)
 
     def _entry(self, af: int, protocol: int, client: int, virt: int) -> Conn | None:
