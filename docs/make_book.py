@@ -103,11 +103,11 @@ def events(_: str) -> str:
     return table(("event", "about", "what it says"), ((code(kind.__name__), phase, (kind.__doc__ or "").splitlines()[0]) for kind, phase in PHASES.items()))
 
 
-#: hook function here → the kernel's, and what it is for
+#: what each hook function is for
 HOOK_FUNCTIONS: Final = {
-    "ip_vs_out_hook": ("ip_vs_out_hook", "the packet of a server: find its entry, translate it"),
-    "ip_vs_in_hook": ("ip_vs_in_hook", "the packet of a client: find or make its entry, send it"),
-    "forward_icmp": ("ip_vs_forward_icmp", "an ICMP error that passes through, about a packet of a virtual address"),
+    "ip_vs_out_hook": "the packet of a server: find its entry, translate it",
+    "ip_vs_in_hook": "the packet of a client: find or make its entry, send it",
+    "ip_vs_forward_icmp": "an ICMP error that passes through, about a packet of a virtual address",
 }
 
 
@@ -116,8 +116,7 @@ def hooks(_: str) -> str:
     rows = []
     for hook, functions in HANDLERS.items():
         for function in functions:
-            name, purpose = HOOK_FUNCTIONS[function.__name__]
-            rows.append((code(hook.name), code(name), purpose))
+            rows.append((code(hook.name), code(function.__name__), HOOK_FUNCTIONS[function.__name__]))
     return table(("hook", "function", "what it is for"), rows)
 
 

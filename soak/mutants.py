@@ -28,9 +28,10 @@ TESTS: Final = {
     "structures": (
         "tests/test_conn.py", "tests/test_dest.py", "tests/test_entries.py", "tests/test_service.py", "tests/test_control.py", "tests/test_refusals.py", "tests/test_ipvs.py", "tests/test_fields.py",
         "tests/datapath", "tests/scenarios", "tests/sync/test_receiver.py", "tests/protocols/test_template_states.py", "tests/testing/test_lab.py",
+        "tests/test_structures_details.py",
         "src/ipvs_model/service.py",
     ),
-    "timers": ("tests/test_timers.py", "tests/test_timers_calls.py", "tests/test_timers_traces.py", "src/ipvs_model/timers.py"),
+    "timers": ("tests/test_timers.py", "tests/test_timers_calls.py", "tests/test_timers_details.py", "tests/test_timers_traces.py", "src/ipvs_model/timers.py"),
     "schedulers": (
         "tests/schedulers/test_vectors.py", "tests/schedulers/test_registry.py", "tests/schedulers/test_properties.py", "tests/schedulers/test_examples.py",
         "tests/schedulers/test_error_report.py", "tests/schedulers/test_lblc_timer.py", "tests/schedulers/test_details.py", "src/ipvs_model/schedulers",
@@ -40,10 +41,10 @@ GROUPS: Final = {"conn": "structures", "dest": "structures", "service": "structu
 WANTED: Final = 0.85  #: share of mutants that the tests have to notice
 #: files of tests for mutants of what runs at import
 DIRECT: Final = {
-    "conn": ("tests/test_conn.py", "tests/test_entries.py", "tests/datapath/test_connections.py", "tests/datapath/test_reuse_and_deletion.py", "tests/test_fields.py"),
-    "dest": ("tests/test_dest.py", "tests/test_control.py", "tests/datapath/test_dests.py", "tests/test_fields.py"),
-    "service": ("tests/test_service.py", "tests/test_control.py", "tests/test_fields.py"),
-    "timers": ("tests/test_timers.py", "tests/test_timers_calls.py", "src/ipvs_model/timers.py"),
+    "conn": ("tests/test_conn.py", "tests/test_structures_details.py", "tests/test_entries.py", "tests/datapath/test_connections.py", "tests/datapath/test_reuse_and_deletion.py", "tests/test_fields.py"),
+    "dest": ("tests/test_dest.py", "tests/test_structures_details.py", "tests/test_control.py", "tests/datapath/test_dests.py", "tests/test_fields.py"),
+    "service": ("tests/test_service.py", "tests/test_structures_details.py", "tests/test_control.py", "tests/test_fields.py"),
+    "timers": ("tests/test_timers.py", "tests/test_timers_calls.py", "tests/test_timers_details.py", "src/ipvs_model/timers.py"),
     "schedulers": (
         "tests/schedulers/test_details.py", "tests/schedulers/test_examples.py", "tests/schedulers/test_vectors.py", "tests/schedulers/test_registry.py",
         "tests/schedulers/test_error_report.py", "tests/schedulers/test_lblc_timer.py", "src/ipvs_model/schedulers",

@@ -7,7 +7,7 @@ from tests.sync.examples import record
 from tests.sync.lab import BACKUP, received, start
 
 from ipvs_model.conn import Conn
-from ipvs_model.datapath.icmp import forward_icmp
+from ipvs_model.datapath.icmp import ip_vs_forward_icmp
 from ipvs_model.datapath.incoming import ip_vs_in_hook
 from ipvs_model.flags import IP_VS_CONN_F_NO_CPORT, PKT_PROPERTY, Hook, Verdict
 from ipvs_model.packet import Packet
@@ -105,7 +105,7 @@ def test_backup_only_keeps_forwarded_errors_away_too():
     start(lab.ipvs, BACKUP)
     quoted = Packet.tcp((VIP, 80), (CLIENT, 40000), "A").raw
     lab.says(error_about(quoted), Hook.FORWARD).verdict("STOLEN", "icmp forwarded")
-    assert forward_icmp(lab.sysctl(backup_only=1).ns, Hook.FORWARD, error_about(quoted)).reason == "backup only"
+    assert ip_vs_forward_icmp(lab.sysctl(backup_only=1).ns, Hook.FORWARD, error_about(quoted)).reason == "backup only"
     lab.says(error_about(quoted), Hook.FORWARD).accepted("icmp unrelated")
 
 

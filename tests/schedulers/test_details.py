@@ -186,6 +186,8 @@ def test_lc_looks_at_every_bit() -> None:
     bench.conns("10.0.0.1:80", 1 << 24, 2)  # 2**32 + 2 is 2
     assert last(bench.choices(1)) == "1"
     assert bench.svc.scheduler.score(bench.svc, bench.known["10.0.0.1:80"]) == 2
+    bench.conns("10.0.0.1:80", (1 << 24) - 1, 255)  # 2**32 - 1, the most there is
+    assert last(bench.choices(1)) == "2"
 
 
 @pytest.mark.parametrize("name", ["sed", "nq"])
@@ -253,7 +255,7 @@ def test_least_loaded_when_overheads_wrap(many: bool) -> None:
 
 
 def test_few_connections_cannot_wrap_an_overhead() -> None:
-    assert 0 < FEW * 257 < 1 << 31
+    assert FEW * 257 < 1 << 31
 
 
 # --- twos -------------------------------------------------------------------------------------------------------------
@@ -265,10 +267,10 @@ def drawn(weights: tuple[int, ...], loads: tuple[int, ...], *draws: int) -> str:
     queue = Queue()
     queue.values.extend(draws)
     bench.ns.rng = queue  # type: ignore[assignment]
-    dest = bench.ask()
-    assert dest is not None
+    chosen = bench.ask()
+    assert chosen is not None
     assert queue.ceilings == [(sum(weights) + 1) % (1 << 32)] * 2
-    return "ABCDE"[bench.svc.destinations.index(dest)]
+    return "ABCDE"[bench.svc.destinations.index(chosen)]
 
 
 def test_twos_rests_wrap() -> None:
@@ -460,13 +462,14 @@ def test_mh_fallback_probes(port_flag: int) -> None:
         bench.edit(f"10.0.0.{number}:80", 0)
     table = bench.svc.sched_data.ready(bench.svc)
 
-    def naive(base: int) -> Dest | None:
+    def naive(base: int) -> Dest:
         def slot(more: int) -> int:
             return hsiphash_u32((more + base) % (1 << 32), 2654435761) % 4093
 
         first = slot(0)
         tried = (table[slot((offset + first) % 4093)] for offset in range(4093))
-        return table[first] if table[first].weight else next(dest for dest in tried if dest.weight)
+        chosen: Dest = table[first] if table[first].weight else next(dest for dest in tried if dest.weight)
+        return chosen
 
     for client in [*range(0xFFFFFFFF - 30, 1 << 32), *range(0x0A080000, 0x0A080020)]:
         assert bench.ask(bench.header(saddr=client, sport=7)) is naive((client + (7 if port_flag else 0)) % (1 << 32))
@@ -597,7 +600,7 @@ def test_hashes_of_all_bits() -> None:
 
 
 @pytest.mark.parametrize("options", [{}, {"af": AF_INET6}, {"af": AF_INET6, "fwmark": 26}])
-def test_line_names_the_service(options: dict[str, int]) -> None:
+def test_line_names_the_service(options: dict[str, Any]) -> None:
     named = {0: "TCP 10.0.0.100:80", 1: "TCP [2001:db8::100]:80", 2: "FWM 26 0x0000001A"}[len(options)]
     assert error_text(Bench("rr", **options).svc, "x") == f"IPVS: rr: {named} - x"
 
@@ -666,6 +669,8 @@ def test_own_schedule_reads_the_header_unless_it_says_otherwise() -> None:
     assert (kind.reads_header, Reading.reads_header, Quiet.reads_header, Inheriting.reads_header) == (False, True, False, False)
     assert [kind.name for kind in SCHEDULERS if kind.reads_header] == ["lblc", "lblcr", "dh", "sh", "mh"]
     assert Alike("x").reads_header
+    mixed: Any = type("Mixed", (type("Part", (), {"schedule": Alike.schedule}), Scheduler), {})  # a schedule from elsewhere
+    assert mixed.reads_header
     assert Scheduler.name == ""
     with pytest.raises(TypeError):
         type("Empty", (Scheduler,), {"name": "empty"})()

@@ -495,7 +495,7 @@ def test_w8_direct_routing():
 def test_w8_an_error_addressed_to_the_server_itself():
     told = established_with_r1()
     told(
-        error("3/4", "info=1300", target=R1), "hook forward_icmp FORWARD", "ip_vs_conn_in_get", "ip_vs_in_stats", "forward_icmp STOLEN (icmp forwarded)",
+        error("3/4", "info=1300", target=R1), "hook ip_vs_forward_icmp FORWARD", "ip_vs_conn_in_get", "ip_vs_in_stats", "ip_vs_forward_icmp STOLEN (icmp forwarded)",
         f"leaves: icmp 198.51.100.9 > {R1} 3/4 len=28 ttl=248",
     )  # fmt: skip
 
@@ -505,7 +505,7 @@ def test_w9_port_unreachable_from_a_real_server():
     told(QUERY, "hook ip_vs_in_hook LOCAL_IN", SENT, totals=(1, 1, 0, 33, 0))
     about = f"about udp {CLIENT}:5000 > {R1}:5353 len=5"
     told(
-        f"+1 icmp {R1} > {CLIENT} 3/3 {about}", "hook forward_icmp FORWARD", "no entry", "forward_icmp ACCEPT", "hook ip_vs_out_hook FORWARD",
+        f"+1 icmp {R1} > {CLIENT} 3/3 {about}", "hook ip_vs_forward_icmp FORWARD", "no entry", "ip_vs_forward_icmp ACCEPT", "hook ip_vs_out_hook FORWARD",
         f"ip_vs_conn_out_get UDP {R1}:5353 -> {CLIENT}:5000: UDP {CLIENT}:5000 -> {VIP}:53 -> {R1}:5353", "ip_vs_out_stats", "__ip_vs_conn_put",
         "ACCEPT: an ICMP error from the server's side, translated", f"leaves: icmp {VIP} > {CLIENT} 3/3 len=33 ttl=63 about udp {CLIENT}:5000 > {VIP}:53 len=5",
         totals=(1, 1, 1, 33, 61),

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, TypeAlias
 
-from ipvs_model.datapath.icmp import forward_icmp
+from ipvs_model.datapath.icmp import ip_vs_forward_icmp
 from ipvs_model.datapath.incoming import ip_vs_in_hook
 from ipvs_model.datapath.outgoing import ip_vs_out_hook
 from ipvs_model.events import Decided, HookEntered
@@ -24,7 +24,7 @@ Handler: TypeAlias = "Callable[[Netns, Hook, Packet], Action]"
 HANDLERS: Final[dict[Hook, tuple[Handler, ...]]] = {
     Hook.LOCAL_IN: (ip_vs_out_hook, ip_vs_in_hook),  # priorities 98, 99
     Hook.LOCAL_OUT: (ip_vs_out_hook, ip_vs_in_hook),  # -99, -98
-    Hook.FORWARD: (forward_icmp, ip_vs_out_hook),  # 99, 100
+    Hook.FORWARD: (ip_vs_forward_icmp, ip_vs_out_hook),  # 99, 100
 }
 #: protocols whose IPv4 fragments are put together in FORWARD and LOCAL_OUT
 REASSEMBLED: Final = (IPPROTO_TCP, IPPROTO_UDP, IPPROTO_SCTP, IPPROTO_ICMP)

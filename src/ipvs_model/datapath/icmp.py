@@ -56,7 +56,7 @@ NO_ROUTE: Final = Dropped("no route")
 TUNNEL_ERROR: Final = Stolen("tunnel error")
 
 
-def forward_icmp(ns: Netns, hook: Hook, pkt: Packet) -> Action:
+def ip_vs_forward_icmp(ns: Netns, hook: Hook, pkt: Packet) -> Action:
     """Errors for connections whose virtual address is not local (source: ip_vs_forward_icmp)."""
     if ns.sysctl.backup_only and ns.sync_state & IP_VS_STATE_BACKUP:
         return BACKUP_ONLY

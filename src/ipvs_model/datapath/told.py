@@ -68,7 +68,7 @@ def events(told: Told) -> tuple[Event, ...]:
     direction = IP_VS_DIR_OUTPUT if told.hook is not LOCAL_IN else IP_VS_DIR_INPUT_ONLY if told.quick == INPUT_ONLY else IP_VS_DIR_INPUT
     key, text = cp.key(), repr(packet)
     found = "ip_vs_conn_in_get" if told.hook is LOCAL_IN else "ip_vs_conn_out_get"
-    first = "ip_vs_out_hook" if told.hook is LOCAL_IN else "forward_icmp"
+    first = "ip_vs_out_hook" if told.hook is LOCAL_IN else "ip_vs_forward_icmp"
     last = "ip_vs_in_hook" if told.hook is LOCAL_IN else "ip_vs_out_hook"
     way, counter = ("out", "outpkts") if direction == IP_VS_DIR_OUTPUT else ("in", "inpkts")
     if cp.protocol == IPPROTO_TCP:

@@ -108,7 +108,7 @@ class Registry:
             raise self._refuse(f"{where}: NULL arg")
         if not any(linked is scheduler for linked in self._linked):
             raise self._refuse(f"{where}: [{scheduler.name}] scheduler is not in the list. failed")
-        self._linked.remove(scheduler)
+        self._linked = [linked for linked in self._linked if linked is not scheduler]  # by identity: schedulers of one's own may be equal
         self._log("info", f"IPVS: [{scheduler.name}] scheduler unregistered.")
 
     def _refuse(self, text: str) -> IPVSError:

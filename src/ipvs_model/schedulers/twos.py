@@ -28,7 +28,7 @@ class TwoRandomChoices(Scheduler):
         """Two draws of ``svc.ipvs.rng.below(sum of weights + 1)``, always both; a tie goes to the first draw. O(n).
 
         A number belongs to the first destination whose cumulated weight reaches it. Sums and products are C ``int``: beyond
-        31 bits they wrap, and a draw may then match no destination.
+        31 bits they wrap.
         """
         choice2 = None
         live = [dest for dest in svc.destinations if dest.weight > 0 and not dest.flags & IP_VS_DEST_F_OVERLOAD]

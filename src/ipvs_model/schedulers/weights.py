@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from ipvs_model.service import Service
 
 ONE_DIGIT: Final = 0x3FFFFFFF  #: up to here an ``int`` has not wrapped and Python computes fastest
-FEW: Final = 1 << 21  #: so many connections make no overhead of ``ONE_DIGIT``
+FEW: Final = 1 << 21  #: so many connections make no overhead beyond a C ``int``
 
 
 def s32(value: int) -> int:

@@ -1,0 +1,207 @@
+"""The clock at its edges: what holds inside works, beside empty buckets, in the first jiffies, and in copies."""
+
+import copy
+import pickle
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from tests.timer_recorder import Recorder
+
+from ipvs_model.timers import Clock, DelayedWork
+
+COPIES: list[Callable[[Any], Any]] = [copy.deepcopy, lambda thing: pickle.loads(pickle.dumps(thing))]
+
+
+def rearm(r: Recorder, times: int) -> None:
+    """Re-arm one timer in each of so many jiffies: in exact mode each leaves an empty bucket behind."""
+    for _ in range(times):
+        r.arm("busy", r.clock.now + 225000)
+        r.clock.advance(1)
+
+
+# --- arming ----------------------------------------------------------------------------------------------------------------------------------------
+
+
+def test_callback_may_put_off_a_timer_of_its_own_tick_beyond_the_end_of_the_level() -> None:
+    r = Recorder(start=1000)
+    r.arm("b", 1010)
+    r.arm("a", 1010, lambda: r.arm("b", 1028))  # place 1029 % 64 = 5 of level 0, before 1011 % 64 = 51
+    r.clock.advance(50)
+    assert r.log == [(1011, "a"), (1029, "b")]
+
+
+def test_timer_of_the_running_tick_moved_by_a_whole_turn_of_a_coarse_level_runs_now() -> None:
+    """Places are compared, also those far out: 256 + 10 of level 4 in both turns."""
+    r = Recorder(start=0)
+    r.arm("b", 40000)
+    r.arm("a", 40000, lambda: r.arm("b", 40960 + 63 * 4096))
+    r.clock.advance(1000000)
+    assert r.log == [(40960, "a"), (40960, "b")]
+
+
+def test_just_less_than_half_the_counter_away_is_the_capacity_of_the_wheel() -> None:
+    clock = Clock(start_jiffies=1000)
+    assert clock.bucket_for(1000 + 2**63 - 1) is clock.bucket_for(1000 + 2**40)
+
+
+@pytest.mark.parametrize("level", range(8))
+def test_each_level_has_64_places_of_which_63_are_in_reach(level: int) -> None:
+    clock = Clock(start_jiffies=0)
+    start = 63 * 8**level
+    assert [clock.bucket_for(start - 1).level, clock.bucket_for(start).level] == [level, level + 1]
+    assert clock.bucket_for(start - 1).index == 64 * level + 63
+
+
+def test_timers_of_neighbouring_ticks_do_not_share_a_bucket() -> None:
+    r = Recorder(start=1000)
+    for expires in range(1000, 1062):
+        r.arm(f"{expires}", expires)
+    r.clock.advance(100)
+    assert r.log == [(expires + 1, f"{expires}") for expires in range(1000, 1062)]
+
+
+# --- letting time pass -----------------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("mode", ["kernel", "exact"])
+def test_time_may_begin_at_zero(mode: str) -> None:
+    r = Recorder(start=0, mode=mode)
+    for expires in range(4):
+        r.arm(f"{expires}", expires)
+    for _ in range(5):
+        r.clock.advance(1)
+    late = 1 if mode == "kernel" else 0
+    # exact: a timer for now fires at the next tick, behind the one armed later for that tick
+    assert sorted(r.log) == sorted((max(expires + late, 1), f"{expires}") for expires in range(4))
+
+
+def test_nothing_to_advance_is_no_advance() -> None:
+    clock = Clock(start_jiffies=1000)
+    assert (clock.advance(), clock.now) == (0, 1000)
+    clock.advance(seconds=1)
+    assert clock.now == 1250
+    clock.advance(jiffies=1)
+    assert clock.now == 1251
+    with pytest.raises(TypeError, match="positional argument"):
+        clock.advance(1, 1)  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("go_on", [lambda clock: clock.advance(1), lambda clock: clock.advance_to(clock.now + 1), lambda clock: clock.advance(0)])
+@pytest.mark.parametrize("delay", [0, 5])
+def test_work_cannot_advance_its_clock_either(go_on: Callable[[Clock], object], delay: int) -> None:
+    clock = Clock(start_jiffies=1000)
+    refused = []
+
+    def run() -> None:
+        with pytest.raises(RuntimeError, match="from inside a callback"):
+            go_on(clock)
+        refused.append(clock.now)
+
+    DelayedWork(clock, run).queue(delay)  # while it runs no timer is left that would make a look worthwhile
+    clock.advance(10)
+    assert refused == [1000 if delay == 0 else 1006]
+
+
+@pytest.mark.parametrize("go_on", [lambda clock: clock.advance(1), lambda clock: clock.advance_to(clock.now + 1)])
+def test_work_behind_one_that_raised_runs_at_the_next_tick(go_on: Callable[[Clock], object]) -> None:
+    clock = Clock(start_jiffies=1000)
+    ran: list[int] = []
+    # of one tick, the timer that was armed last fires first and queues its work first
+    DelayedWork(clock, lambda: ran.append(clock.now)).queue(5)
+    DelayedWork(clock, lambda: 1 // 0).queue(5)
+    with pytest.raises(ZeroDivisionError):
+        clock.advance(10)
+    assert (clock.now, ran, clock.next_deadline()) == (1006, [], 1007)
+    go_on(clock)
+    assert (ran, clock.next_deadline()) == ([1007], None)
+
+
+# --- buckets that are kept -------------------------------------------------------------------------------------------------------------------------
+
+
+def test_standing_still_does_not_end_the_jiffy_of_a_kept_bucket() -> None:
+    r = Recorder()
+    expires = r.clock.now + 1000
+    kept = r.clock.bucket_for(expires)
+    r.clock.advance(0)
+    assert r.clock.next_deadline() is None
+    r.clock.arm_in(r.timer("x"), expires, kept)
+    r.clock.check()
+    assert r.clock.next_deadline() == kept.tick
+
+
+def test_standing_still_does_not_end_it_when_buckets_are_swept_either() -> None:
+    r = Recorder(mode="exact")
+    expires = r.clock.now + 225000
+    kept = r.clock.bucket_for(expires)
+    r.clock.advance(0)
+    for number in range(1, 2000):
+        r.clock.bucket_for(expires + number)
+    r.clock.arm_in(r.timer("x"), expires, kept)
+    r.clock.check()
+    assert r.clock.next_deadline() == expires
+
+
+def test_sweeping_keeps_the_order_of_what_stays() -> None:
+    r = Recorder(mode="exact")
+    start = r.clock.now
+    for number in range(50):  # the last to fire first, so that the order of arming is none of firing
+        r.arm(f"{number}", start + 10000 - 100 * number)
+    rearm(r, 3000)
+    r.clock.del_timer(r.timers["busy"])
+    assert r.clock.advance(20000) == 50
+    assert r.log == [(start + 10000 - 100 * number, f"{number}") for number in reversed(range(50))]
+
+
+def test_a_dozen_timers_that_stay_do_not_keep_empty_buckets() -> None:
+    r = Recorder(mode="exact")
+    for number in range(12):
+        r.arm(f"{number}", r.clock.now + 1000000 + number)
+    rearm(r, 4000)
+    assert len(r.clock._buckets) <= 2048
+
+
+@pytest.mark.parametrize("copied", COPIES, ids=["deepcopy", "pickle"])
+def test_copy_with_many_buckets_sweeps_too(copied: Callable[[Any], Any]) -> None:
+    clock = Clock(mode="exact")
+    works = [DelayedWork(clock, int) for _ in range(1100)]
+    for number, work in enumerate(works):
+        work.queue(1000000 + number)
+    twin = copied(clock)
+    r = Recorder(mode="exact")
+    r.clock = twin
+    rearm(r, 4000)
+    twin.check()
+    assert len(twin._buckets) <= 3300
+
+
+# --- copies ----------------------------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("copied", COPIES, ids=["deepcopy", "pickle"])
+@pytest.mark.parametrize(("mode", "fires"), [("kernel", 4294892296 + 225000 + 1552), ("exact", 4294892296 + 225000)])
+def test_copy_goes_on_in_its_mode(copied: Callable[[Any], Any], mode: Any, fires: int) -> None:
+    twin = copied(Clock(mode=mode))
+    assert twin.bucket_for(twin.now + 225000).tick == fires
+
+
+@pytest.mark.parametrize("copied", COPIES, ids=["deepcopy", "pickle"])
+@pytest.mark.parametrize("level", range(9))
+def test_copy_knows_its_buckets_again(copied: Callable[[Any], Any], level: int) -> None:
+    clock = Clock(start_jiffies=0)
+    expires = 63 * 8**level // 2 if level == 0 else 63 * 8 ** (level - 1)
+    work = DelayedWork(clock, int)
+    work.queue(expires)
+    twin = copied(clock)
+    (timer,) = twin.pending_timers()
+    assert timer.bucket.level == level
+    assert twin.bucket_for(expires) is timer.bucket
+
+
+def test_check_finds_a_place_of_which_the_bucket_is_gone() -> None:
+    r = Recorder(start=1000)
+    r.arm("a", 1010)
+    r.clock._buckets.clear()
+    with pytest.raises(AssertionError, match="heap and buckets differ"):
+        r.clock.check()
