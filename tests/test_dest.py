@@ -149,6 +149,7 @@ def in_one_bucket(port: int) -> list[int]:
 
 def found(dest: Dest, **other):
     table = RealServerTable()
+    dest.in_rs_table = False  # it has been in another table
     table.hash(dest)
     wanted = {"af": dest.af, "protocol": dest.protocol, "addr": dest.addr, "port": dest.port} | other
     return table.find_real_service(**wanted) is dest
@@ -168,6 +169,7 @@ def test_a_real_server_is_found_by_all_that_it_is():
 
 def ends(dest: Dest, **other):
     table = RealServerTable()
+    dest.in_rs_table = False  # it has been in another table
     table.hash(dest)
     wanted = {"af": dest.af, "addr": dest.addr, "tun_port": dest.tun_port} | other
     return table.find_tunnel(**wanted) is dest

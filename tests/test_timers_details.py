@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from tests.timer_recorder import Recorder
 
-from ipvs_model.timers import Clock, DelayedWork
+from ipvs_model.timers import Clock, DelayedWork, FunctionTimer
 
 COPIES: list[Callable[[Any], Any]] = [copy.deepcopy, lambda thing: pickle.loads(pickle.dumps(thing))]
 
@@ -205,3 +205,18 @@ def test_check_finds_a_place_of_which_the_bucket_is_gone() -> None:
     r.clock._buckets.clear()
     with pytest.raises(AssertionError, match="heap and buckets differ"):
         r.clock.check()
+
+
+def test_advancing_by_nothing_changes_nothing():
+    """After a timer of the running jiffy the wheel is a jiffy ahead, and stays so until time passes."""
+    fired = []
+    for waits in ([], [0]):
+        clock = Clock(250, 1000)
+        clock.mod_timer(FunctionTimer(lambda: None), 1000)
+        clock.advance(1)
+        for jiffies in waits:
+            clock.advance(jiffies)
+        timer = FunctionTimer(lambda clock=clock: fired.append(clock.now))
+        clock.mod_timer(timer, clock.now + 63)
+        clock.advance(100)
+    assert fired[0] == fired[1] == 1065

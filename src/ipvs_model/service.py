@@ -61,7 +61,6 @@ USER_FIELDS: Final = (
     Field("netmask", "netmask", "be32", "slot"),
 )
 
-IP_VS_SVC_TAB_SIZE: Final = 256
 U16: Final = validators.and_(validators.instance_of(int), validators.ge(0), validators.le(0xFFFF))
 U32: Final = validators.and_(validators.instance_of(int), validators.ge(0), validators.le(0xFFFFFFFF))
 

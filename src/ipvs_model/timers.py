@@ -346,7 +346,7 @@ class Clock:
         until = self.now + jiffies
         if seconds:
             until += seconds_to_jiffies(seconds, self.hz)
-        if until < self.now or self._running or self._works or (self._heap and self._heap[0] >> _KEY_SHIFT <= until):
+        if until <= self.now or self._running or self._works or (self._heap and self._heap[0] >> _KEY_SHIFT <= until):
             return self.advance_to(until)
         self.now = self._clk = until
         return 0
