@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from ipvs_model.flags import PKT_PARTIAL, PKT_PROPERTY, Verdict
+from ipvs_model.flags import PKT_PROPERTY, Verdict
 from ipvs_model.packet import Packet
 from ipvs_model.packet.encap import encapsulate
 from ipvs_model.packet.fields import LAZY_NAT
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from ipvs_model.routing import Route
 
 _new: Final = object.__new__
+WITH_NAT: Final = tuple(lazy | LAZY_NAT for lazy in range(8))  #: a look into a tuple costs less than an operator
 
 #: every value of ``Action.reason``, in words
 REASONS = {
@@ -174,8 +175,7 @@ class Nat(Action):
 
     def apply(self, packet: Packet) -> Packet | None:
         """The translated packet."""
-        bits = packet.bits
-        if not packet.lane or bits & PKT_PARTIAL:
+        if packet.bits or not packet.lane:
             return self._with_care(packet)
         # what rewrite.translated does, without a call
         q = _new(Packet)
@@ -191,10 +191,10 @@ class Nat(Action):
         q.lane = packet.lane
         q.mark = packet.mark
         q.device = packet.device
-        q.bits = bits | PKT_PROPERTY
+        q.bits = PKT_PROPERTY
         q.rare = packet.rare
         q.store = packet.store
-        q.lazy = packet.lazy | LAZY_NAT
+        q.lazy = WITH_NAT[packet.lazy]
         return q
 
     def _with_care(self, packet: Packet) -> Packet:
