@@ -104,7 +104,7 @@ def wlc_choices(dests: int, choices: int = 20) -> Pair:
         for _ in range(choices):
             least: Dest = svc.destinations[0]
             for dest in svc.destinations:
-                if dest.activeconns * least.weight < least.activeconns * dest.weight:
+                if dest.overhead * least.weight < least.overhead * dest.weight:
                     least = dest
 
     return Pair(timed(model), timed(floor), choices)
