@@ -147,41 +147,43 @@ def in_one_bucket(port: int) -> list[int]:
     return [other for other in range(1, 200) if rs_hashkey(AF_INET, 0, other) == rs_hashkey(AF_INET, 0, port) and other != port]
 
 
-def found(dest: Dest, **other):
+def alone(dest: Dest) -> RealServerTable:
+    """A table of this destination alone."""
     table = RealServerTable()
     dest.in_rs_table = False  # it has been in another table
     table.hash(dest)
+    assert list(table) == [dest]
+    return table
+
+
+def found(dest: Dest, **other):
     wanted = {"af": dest.af, "protocol": dest.protocol, "addr": dest.addr, "port": dest.port} | other
-    return table.find_real_service(**wanted) is dest
+    return alone(dest).find_real_service(**wanted) is dest
 
 
 def test_a_real_server_is_found_by_all_that_it_is():
     dest = bare(port=80)
     assert found(dest)
-    assert not any(found(dest, port=port) for port in in_one_bucket(80))
-    assert not found(dest, addr=dest.addr + 16)
-    assert not found(dest, addr=dest.addr - 16)
-    assert not found(dest, af=AF_INET6)
-    assert not found(dest, protocol=17)
+    ports = in_one_bucket(80)
+    assert min(ports) < 80 < max(ports)
+    assert not any(found(dest, port=port) for port in ports)
+    for other in ({"addr": dest.addr + 16}, {"addr": dest.addr - 16}, {"af": AF_INET6}, {"af": 1}, {"protocol": 5}, {"protocol": 17}):
+        assert not found(dest, **other), other
     assert found(bare(port=80, vfwmark=7), protocol=17)
     assert not found(bare(port=0, conn_flags=2))
 
 
 def ends(dest: Dest, **other):
-    table = RealServerTable()
-    dest.in_rs_table = False  # it has been in another table
-    table.hash(dest)
     wanted = {"af": dest.af, "addr": dest.addr, "tun_port": dest.tun_port} | other
-    return table.find_tunnel(**wanted) is dest
+    return alone(dest).find_tunnel(**wanted) is dest
 
 
 def test_the_end_of_a_tunnel_is_found_by_all_that_it_is():
     dest = bare(conn_flags=2, tun_type=1, tun_port=80)
     assert ends(dest)
     assert not any(ends(dest, tun_port=port) for port in in_one_bucket(80))
-    assert not ends(dest, addr=dest.addr + 16)
-    assert not ends(dest, addr=dest.addr - 16)
-    assert not ends(dest, af=AF_INET6)
+    for other in ({"addr": dest.addr + 16}, {"addr": dest.addr - 16}, {"af": AF_INET6}, {"af": 1}):
+        assert not ends(dest, **other), other
     assert not ends(bare(port=80, tun_port=80))
 
 

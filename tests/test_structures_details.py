@@ -3,7 +3,7 @@
 import pytest
 from tests.lab import VIP6, Lab
 from tests.test_conn import OneBucket, entry, listening
-from tests.test_dest import bare, in_one_bucket
+from tests.test_dest import bare
 
 from ipvs_model.addresses import parse_endpoint
 from ipvs_model.apps import Ftp
@@ -311,48 +311,6 @@ def test_putting_once_too_often_stays_loud(lab):
     for _ in range(3):
         with pytest.raises(AssertionError, match="once too often"):
             dest.put()
-
-
-def found(dest, **other):
-    """Whether a table of this destination alone finds it by what it is, or by something near."""
-    table = RealServerTable()
-    dest.in_rs_table = False
-    table.hash(dest)
-    assert list(table) == [dest]
-    wanted = {"af": dest.af, "protocol": dest.protocol, "addr": dest.addr, "port": dest.port} | other
-    return table.find_real_service(**wanted) is dest
-
-
-def test_near_misses_of_a_real_server():
-    dest = bare(port=80)
-    assert found(dest)
-    ports = in_one_bucket(80)
-    assert min(ports) < 80 < max(ports)
-    assert not any(found(dest, port=port) for port in ports)
-    for other in ({"addr": dest.addr + 16}, {"addr": dest.addr - 16}, {"af": AF_INET6}, {"af": 1}, {"protocol": 5}, {"protocol": IPPROTO_UDP}):
-        assert not found(dest, **other), other
-    assert found(bare(port=80, vfwmark=7), protocol=IPPROTO_UDP)
-    tunnel = bare(port=0, conn_flags=2)
-    assert not found(tunnel)
-
-
-def ends(dest, **other):
-    """The same for the end of a tunnel."""
-    table = RealServerTable()
-    dest.in_rs_table = False
-    table.hash(dest)
-    assert list(table) == [dest]
-    wanted = {"af": dest.af, "addr": dest.addr, "tun_port": dest.tun_port} | other
-    return table.find_tunnel(**wanted) is dest
-
-
-def test_near_misses_of_the_end_of_a_tunnel():
-    dest = bare(conn_flags=2, tun_type=1, tun_port=80)
-    assert ends(dest)
-    assert not any(ends(dest, tun_port=port) for port in in_one_bucket(80))
-    for other in ({"addr": dest.addr + 16}, {"addr": dest.addr - 16}, {"af": AF_INET6}, {"af": 1}):
-        assert not ends(dest, **other), other
-    assert not ends(bare(port=80, tun_port=80))
 
 
 def test_each_destination_is_hashed_at_the_head():

@@ -42,7 +42,7 @@ from ipvs_model.flags import (
     conn_flag_names,
 )
 from ipvs_model.netns import Netns
-from ipvs_model.protocol import TEMPLATE_NONE, State
+from ipvs_model.protocol import QUICK_INPUT, QUICK_INPUT_ONLY, TEMPLATE_NONE, State
 from ipvs_model.service import find_dest
 from ipvs_model.timers import UNLINKED, Bucket, Clock, Timer
 
@@ -186,7 +186,7 @@ class Conn(Timer):
     dest: Dest | None
     in_pkts: int
     xmit: Any
-    quick: int  #: if nothing about it is unusual, the row of ``State.quick`` for the fast path: 1 INPUT, 2 INPUT_ONLY; else 0
+    quick: int  #: if nothing about it is unusual, the row of ``State.quick`` for its client's packets; else 0
     hnext: Conn | None
     hash_seq: int  #: grows; entries hashed one after the other into one table have the same, and stand there in order
     sync_endtime: int
@@ -404,7 +404,7 @@ class Conn(Timer):
             # a UDP reply assures the template each time
             and not (self.protocol == IPPROTO_UDP and self.control is not None)
         )
-        self.quick = 0 if not is_usual else 2 if self.flags & IP_VS_CONN_F_NOOUTPUT else 1
+        self.quick = 0 if not is_usual else QUICK_INPUT_ONLY if self.flags & IP_VS_CONN_F_NOOUTPUT else QUICK_INPUT
 
     # -- control ---------------------------------------------------------------------------------------------------
 

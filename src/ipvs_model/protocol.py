@@ -57,6 +57,10 @@ FIELDS: Final = (
 #: the delays at which a level of the timer wheel begins
 LVL_STARTS: Final = frozenset(lvl_start(level) for level in range(LVL_DEPTH + 1))
 LOOK: Final = (None,) * 24  #: a row of ``State.quick`` that has nothing for the fast path, whatever the flags
+# the other rows, behind it; the first two are values of ``Conn.quick`` too
+QUICK_INPUT: Final = 1
+QUICK_INPUT_ONLY: Final = 2
+QUICK_OUTPUT: Final = 3
 DIRECTION_NAMES: Final = ("INPUT", "OUTPUT", "INPUT_ONLY")
 
 
@@ -75,7 +79,7 @@ class State:
     """A state of one protocol in one namespace; identity tells states apart.
 
     ``rows[direction][event]`` is the next state; ``quick`` the same for the fast path, None where a packet needs the layered way: a row of nothing else,
-    then those of ``Conn.quick`` (INPUT, INPUT_ONLY), then OUTPUT.
+    then QUICK_INPUT, QUICK_INPUT_ONLY, QUICK_OUTPUT.
     The timer fields cache expiry and wheel bucket for the current jiffy, so that all
     connections re-armed in one tick with this state's timeout share them.
     """

@@ -650,6 +650,15 @@ def test_registry_tells_objects_apart_by_identity_and_names_by_their_letters() -
         registry.register(Alike("".join("rr")))
 
 
+def test_of_equal_schedulers_the_one_that_is_meant_is_unregistered() -> None:
+    registry = Registry()
+    older, newer = Alike("older"), Alike("newer")
+    registry.register(older)
+    registry.register(newer)
+    registry.unregister(older)
+    assert registry.get("newer") is newer
+
+
 def test_own_schedule_reads_the_header_unless_it_says_otherwise() -> None:
     kind = next(kind for kind in SCHEDULERS if kind.name == "rr")
 

@@ -122,23 +122,6 @@ def test_object_can_be_linked_once_only_even_after_unregistering(registry: Regis
     assert registry.register(First) is not first
 
 
-def test_of_equal_schedulers_the_one_that_is_meant_is_unregistered(registry: Registry) -> None:
-    class Alike(First):
-        def __init__(self, name: str) -> None:
-            self.name = name
-
-        def __eq__(self, other: object) -> bool:
-            return isinstance(other, Alike)
-
-        __hash__ = None  # type: ignore[assignment]
-
-    older, newer = Alike("older"), Alike("newer")
-    registry.register(older)
-    registry.register(newer)
-    registry.unregister(older)
-    assert registry.get("newer") is newer
-
-
 def test_unregistering_what_is_not_there(registry: Registry, lines: list[tuple[str, str]]) -> None:
     for candidate, text in ((None, "NULL arg"), (First(), "[first] scheduler is not in the list. failed")):
         with pytest.raises(IPVSError) as error:

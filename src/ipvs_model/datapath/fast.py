@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 from ipvs_model.datapath.hooks import run_hook
 from ipvs_model.datapath.opening import open_connection
 from ipvs_model.flags import AF_INET, Hook
-from ipvs_model.protocol import enter_state
+from ipvs_model.protocol import QUICK_INPUT, QUICK_OUTPUT, enter_state
 from ipvs_model.protocols.tcp import ESTABLISHED
 from ipvs_model.timers import Bucket
 from ipvs_model.transmit.action import Accepted
@@ -31,9 +31,6 @@ if TYPE_CHECKING:
 # a member looked up through its class costs as much as a dict lookup
 LOCAL_IN: Final = Hook.LOCAL_IN
 FORWARD: Final = Hook.FORWARD
-# rows of State.quick
-INPUT: Final = 1
-OUTPUT: Final = 3
 DECLINED: Final = Accepted("no hooks")
 
 
@@ -88,13 +85,13 @@ class FastPath:
             action: Action = xmit.action
         elif hook is FORWARD:
             cp = table.get(pkt.dst)
-            if cp is None or cp.quick != INPUT:
+            if cp is None or cp.quick != QUICK_INPUT:
                 return self.layered(self.ns, hook, pkt)
             xmit = cp.xmit
             if xmit.server != pkt.src or xmit.mtu < 0:
                 return self.layered(self.ns, hook, pkt)
             before = cp.state
-            state = before.quick[OUTPUT][pkt.flags]
+            state = before.quick[QUICK_OUTPUT][pkt.flags]
             if state is None:
                 return self.layered(self.ns, hook, pkt)
             stats = cp.dest.stats  # type: ignore[union-attr]

@@ -19,11 +19,14 @@ from ipvs_model.flags import (
     IP_VS_CONN_F_NFCT,
     IP_VS_CONN_F_NOOUTPUT,
     IP_VS_CONN_F_ONE_PACKET,
+    IP_VS_DIR_INPUT,
+    IP_VS_DIR_INPUT_ONLY,
     IP_VS_SVC_F_ONEPACKET,
     IP_VS_SVC_F_PERSISTENT,
     Hook,
 )
 from ipvs_model.packet import fill_iph
+from ipvs_model.protocol import QUICK_INPUT, QUICK_INPUT_ONLY
 from ipvs_model.protocols.tcp import RST, SYN
 
 if TYPE_CHECKING:
@@ -73,9 +76,9 @@ def open_connection(ns: Netns, table: Table, pkt: Packet) -> Action | None:
 
     flags = dest.conn_flags | IP_VS_CONN_F_HASHED
     state = pd.states[0]
-    quick = 2 if flags & IP_VS_CONN_F_NOOUTPUT else 1
+    quick, direction = (QUICK_INPUT_ONLY, IP_VS_DIR_INPUT_ONLY) if flags & IP_VS_CONN_F_NOOUTPUT else (QUICK_INPUT, IP_VS_DIR_INPUT)
     if event >= 0:
-        state = state.rows[quick & 2][event]
+        state = state.rows[direction][event]
     if state.active:
         flags &= ~IP_VS_CONN_F_INACTIVE
         dest.overhead += 257

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 
 from ipvs_model.events import ConnLookup, CounterMoved, Decided, Event, HookEntered, RefMoved, StateChanged, TimerArmed, Transmitted
 from ipvs_model.flags import IP_VS_DIR_INPUT, IP_VS_DIR_INPUT_ONLY, IP_VS_DIR_OUTPUT, IPPROTO_TCP, Hook, Verdict
-from ipvs_model.protocol import DIRECTION_NAMES
+from ipvs_model.protocol import DIRECTION_NAMES, QUICK_INPUT_ONLY
 from ipvs_model.protocols.tcp import event_of
 
 if TYPE_CHECKING:
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from ipvs_model.transmit import Action, Transmitter
 
 LOCAL_IN: Final = Hook.LOCAL_IN
-INPUT_ONLY: Final = 2  #: a row of State.quick
 
 #: what is kept of a packet, until somebody asks: the members of `Told`, in order
 Kept: TypeAlias = tuple[Any, ...]
@@ -65,7 +64,7 @@ def departed(told: Told) -> Packet:
 def events(told: Told) -> tuple[Event, ...]:
     """The decisions, in order."""
     packet, cp, action = _arrived(told), told.cp, told.action
-    direction = IP_VS_DIR_OUTPUT if told.hook is not LOCAL_IN else IP_VS_DIR_INPUT_ONLY if told.quick == INPUT_ONLY else IP_VS_DIR_INPUT
+    direction = IP_VS_DIR_OUTPUT if told.hook is not LOCAL_IN else IP_VS_DIR_INPUT_ONLY if told.quick == QUICK_INPUT_ONLY else IP_VS_DIR_INPUT
     key, text = cp.key(), repr(packet)
     found = "ip_vs_conn_in_get" if told.hook is LOCAL_IN else "ip_vs_conn_out_get"
     first = "ip_vs_out_hook" if told.hook is LOCAL_IN else "ip_vs_forward_icmp"

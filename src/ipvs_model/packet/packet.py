@@ -48,36 +48,32 @@ class Packet(PacketFields):
         p.bits = bits
         p.lazy = 0
         n = len(raw)
-        if n >= 40 and raw.__class__ is bytes and not frag_max_size:
-            # the plain TCP header in one go
-            vihl, total, word, ttl, proto, saddr, daddr, sport, dport, flags = _tcp(raw)
-            if proto == IPPROTO_TCP and vihl == 0x45 and total == n and not word & _FRAGMENT:
+        lane = 0
+        if raw.__class__ is bytes and not frag_max_size:
+            # the plain IPv4 header in one go; lane 0 sends everything else to the general parser
+            if n >= 40:
+                vihl, total, word, ttl, proto, saddr, daddr, sport, dport, flags = _tcp(raw)
+                if proto == IPPROTO_TCP:
+                    lane = TCP4
+                    flags &= TCP_FLAG_BITS
+                elif proto == IPPROTO_UDP:
+                    lane = UDP4
+                    flags = -1
+            elif n >= 28 and raw[9] == IPPROTO_UDP:
+                vihl, total, word, ttl, proto, saddr, daddr, sport, dport = _ports(raw)
+                lane = UDP4
+                flags = -1
+            if lane and vihl == 0x45 and total == n and not word & _FRAGMENT:
                 p.af = AF_INET
-                p.proto = IPPROTO_TCP
+                p.proto = proto
                 p.src = saddr << 16 | sport
                 p.dst = daddr << 16 | dport
-                p.flags = flags & TCP_FLAG_BITS
+                p.flags = flags
                 p.length = n
                 p.ttl = ttl
                 p.l4 = 20
                 p.df = word & IP_DF != 0
-                p.lane = TCP4
-                p.rare = None
-                p.store = raw
-                return p
-        if n >= 28 and raw.__class__ is bytes and not frag_max_size:
-            vihl, total, word, ttl, proto, saddr, daddr, sport, dport = _ports(raw)
-            if proto == IPPROTO_UDP and vihl == 0x45 and total == n and not word & _FRAGMENT:
-                p.af = AF_INET
-                p.proto = IPPROTO_UDP
-                p.src = saddr << 16 | sport
-                p.dst = daddr << 16 | dport
-                p.flags = -1
-                p.length = n
-                p.ttl = ttl
-                p.l4 = 20
-                p.df = word & IP_DF != 0
-                p.lane = UDP4
+                p.lane = lane
                 p.rare = None
                 p.store = raw
                 return p
