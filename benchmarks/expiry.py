@@ -9,7 +9,7 @@ from functools import partial
 from tests.naive_timers import NaiveClock
 
 from benchmarks.measure import Case, Pair, cpu, timed
-from benchmarks.traffic import Floor, arrivals, connect, director, floor_over
+from benchmarks.traffic import Floor, arrivals, client, connect, director, floor_over
 from ipvs_model import IPVS
 from ipvs_model.conn import Conn
 from ipvs_model.protocol import State
@@ -41,7 +41,7 @@ def assert_fires_as_the_kernel_would(timers: int = 40, steps: int = 300) -> None
 
 
 def expire(conns: int = 200_000, stepwise: bool = False) -> Pair:
-    """Established connections run out, in one call or in steps of a jiffy. Floor: an attribute update and a dict delete for each."""
+    """Established connections run out, in one call or in steps of a jiffy. Floor: an attribute update and a dict delete for each client."""
     assert_fires_as_the_kernel_would()
 
     def model() -> float:
@@ -54,7 +54,7 @@ def expire(conns: int = 200_000, stepwise: bool = False) -> Pair:
         return seconds
 
     def floor() -> float:
-        table = {number: Floor() for number in range(conns)}
+        table = {client(number): Floor() for number in range(conns)}
         return cpu(partial(_forget, table))
 
     return Pair(model, floor, conns)

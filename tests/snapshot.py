@@ -19,10 +19,10 @@ from ipvs_model.timers import Clock, Timer
 SKIPPED = {
     "IPVS": {"env", "fast", "_watchers"},
     "Netns": {"env", "emit", "log_lines", "outbox", "served"},
-    "State": {"stamp", "expires", "bucket", "rows", "quick"},
+    "State": {"also", "bucket", "expires", "kept", "rows", "quick"},
     "Dest": {"route", "usual", "xmits"},
     "Service": {"opens"},
-    "TemplateState": {"stamp", "expires", "bucket", "rows", "quick"},
+    "TemplateState": {"also", "bucket", "expires", "kept", "rows", "quick"},
     "Conn": {"xmit", "bucket", "prev", "next"},
     "FunctionTimer": {"bucket", "prev", "next", "callback"},
     "DelayedWork": {"bucket", "prev", "next", "callback"},

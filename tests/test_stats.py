@@ -1,6 +1,8 @@
 """Counters and rates: the worked examples of the estimator, number for number."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from ipvs_model.ipvs import IPVS
 from ipvs_model.netns import Environment
@@ -174,3 +176,21 @@ def test_what_members_counted_stays_when_they_go_and_is_not_counted_twice_when_t
     other = ipvs.add_service("tcp", "192.0.2.1:80", scheduler="rr")
     ipvs.add_dest(other, "10.1.0.11:80")
     assert (other.stats.inpkts, ipvs.ns.tot_stats.inpkts) == (0, 4)
+
+
+def as_the_kernel_computes(value, last, old, shift):
+    rate = (value - last << shift) % 2**64
+    difference = (rate - old) % 2**64
+    if difference >= 2**63:
+        difference -= 2**64
+    return (old + (difference >> 2)) % 2**64
+
+
+@given(*[st.lists(st.integers(0, 2**64 - 1) | st.integers(0, 10**6), min_size=5, max_size=5)] * 3)
+def test_averages_are_computed_modulo_2_to_the_64th(values, last, avg):
+    stats = Stats()
+    stats.conns, stats.inpkts, stats.outpkts, stats.inbytes, stats.outbytes = values
+    stats.last, stats.avg = tuple(last), tuple(avg)
+    stats.estimate()
+    assert stats.avg == tuple(map(as_the_kernel_computes, values, last, avg, (9, 9, 9, 4, 4)))
+    assert stats.kstats == stats.last == tuple(values)

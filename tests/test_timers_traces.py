@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tests.naive_timers import NaiveClock, NaiveExact, WholeWheel
 
 from ipvs_model.jiffies import initial_jiffies
-from ipvs_model.timers import Bucket, Clock, FunctionTimer, lvl_depth, lvl_gran, lvl_start
+from ipvs_model.timers import Clock, Deadline, FunctionTimer, lvl_depth, lvl_gran, lvl_start
 
 HZS = (100, 250, 300, 1000)
 NAMES = "abcdefgh"
@@ -58,26 +58,25 @@ class FastExact(Fast):
 
 
 class Hot(Fast):
-    """The clock as the packet path uses it: buckets kept for the jiffy."""
+    """The clock as the packet path uses it: one Deadline for all timers of a delay."""
 
     def __init__(self, hz: int, start: int, on_fire: Callable[[str], None]) -> None:
         super().__init__(hz, start, on_fire)
-        self.stamp = -1
-        self.kept: dict[int, Bucket] = {}
+        self.deadlines: dict[int, Deadline] = {}
+        self.changed = Deadline(0)
 
     def mod_timer(self, name: str, expires: int) -> bool:
         clock, timer = self.clock, self.timers[name]
-        if self.stamp != clock.now:
-            self.stamp = clock.now
-            self.kept = {}
-        bucket = self.kept.get(expires)
-        if bucket is None:
-            bucket = self.kept[expires] = clock.bucket_for(expires)
+        delay = expires - clock.now
+        deadline = self.deadlines.setdefault(delay, Deadline(delay))
+        if delay % 7 == 0:  # one whose delay is another each time
+            deadline = self.changed
+            deadline.change(delay, clock)
         was_pending = timer.pending
-        if timer.bucket is bucket:
-            timer.expires = expires
+        if timer.bucket is deadline.bucket:
+            timer.expires = deadline.expires
         else:
-            clock.arm_in(timer, expires, bucket)
+            clock.arm_by(timer, deadline)
         return was_pending
 
 

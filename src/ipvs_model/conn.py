@@ -44,7 +44,7 @@ from ipvs_model.flags import (
 from ipvs_model.netns import Netns
 from ipvs_model.protocol import QUICK_INPUT, QUICK_INPUT_ONLY, TEMPLATE_NONE, State
 from ipvs_model.service import find_dest
-from ipvs_model.timers import UNLINKED, Bucket, Clock, Timer
+from ipvs_model.timers import UNLINKED, Bucket, Timer
 
 FIELDS: Final = (
     Field("c_list", "ConnTable", "hlist node", "derived", "one dict by client endpoint; hnext chains entries of the same one"),
@@ -150,6 +150,7 @@ def _ext_property(name: str, default: Any) -> property:
             if value == default:
                 return
             self.ext = ConnExt(self.af)
+            self.table.odd = True
         setattr(self.ext, name, value)
 
     return property(get, put)
@@ -162,7 +163,7 @@ class Table(dict[int, "Conn"]):
 
     af: int
     protocol: int
-    odd: bool  #: some entry has shared its client endpoint, has a transmitter that counts its users, or takes a conntrack entry along
+    odd: bool  #: some entry was not an ordinary one (see ``Conn.is_ordinary``)
 
 
 class Conn(Timer):
@@ -264,6 +265,13 @@ class Conn(Timer):
         return bool(self.flags & IP_VS_CONN_F_HASHED)
 
     @property
+    def is_ordinary(self) -> bool:
+        """All of it that is to be undone is its place in the table and what its destination counts."""
+        if not self.quick or self.ext is not None or self.control is not None or self.hnext is not None:
+            return False
+        return not self.xmit.counted and not self.flags & IP_VS_CONN_F_NFCT and self.table.get(self.client) is self
+
+    @property
     def state_name(self) -> str:
         """The state as listings print it (source: ip_vs_proto.c, ip_vs_state_name)."""
         index = self.state.index
@@ -293,42 +301,40 @@ class Conn(Timer):
         expire(self)
 
     def fire_from(self, bucket: Bucket) -> int:
-        """Of ordinary entries that nobody holds, this one and those behind it: all that ``expire`` does, in one go."""
+        """Of entries that nobody holds, this one and those behind it in the same table: all that ``expire`` does with ordinary ones, in one go."""
         ns = self.ipvs
         table = self.table
         if ns.emit is not None:
             return super().fire_from(bucket)
         is_odd = table.odd
+        before = len(table)
         cp = self
-        fired = 0
         try:
             while True:  # CPython 3.11 speeds a loop up on its way back to the top only if that is no condition
-                if not cp.quick or cp.refcnt != 1 or cp.ext is not None or cp.control is not None:
-                    break
-                if is_odd and (cp.hnext is not None or table.get(cp.client) is not cp or cp.xmit.counted or cp.flags & IP_VS_CONN_F_NFCT):
+                if cp.refcnt != 1 or (is_odd and not cp.is_ordinary):
                     break
                 flags = cp.flags
                 del table[cp.client]
-                fired += 1
                 cp.flags = flags & UNHASHED
                 cp.refcnt = 0
                 dest: Dest = cp.dest  # type: ignore[assignment]
                 cp.dest = None
                 dest.overhead -= 1 if flags & IP_VS_CONN_F_INACTIVE else 257
-                before = dest.total
-                dest.total = before - 1
-                if before == dest.l_threshold_val:
+                total = dest.total
+                dest.total = total - 1
+                if total == dest.l_threshold_val:
                     dest.update_overload(-1)
                 following = cp.next
                 cp.bucket = None
                 cp.next = UNLINKED
+                following.prev = bucket  # that had kept this entry: now it goes while it is in the processor's cache
                 cp = following  # type: ignore[assignment]
-                if type(cp) is not Conn or cp.table is not table:
+                if cp.table is not table:
                     break
         finally:
+            fired = before - len(table)
             ns.conn_count -= fired
             bucket.next = cp
-            cp.prev = bucket
         return fired or super().fire_from(bucket)
 
     # -- references ------------------------------------------------------------------------------------------------
@@ -364,21 +370,21 @@ class Conn(Timer):
 
     def arm(self, timeout: int) -> None:
         """Set the timer ``timeout`` jiffies from now; entries of one state share expiry and bucket within a jiffy."""
-        ns = self.ipvs
         state = self.state
-        if state.timeout == timeout and state.stamp == ns.clock.now and self.bucket is state.bucket:
+        if self.bucket is state.bucket and timeout == state.timeout:
             self.expires = state.expires
         else:
-            self._arm_elsewhere(ns.clock, state, timeout)
-        if ns.emit is not None:
-            ns.emit(TimerArmed("ip_vs_conn_put", self.key(), ns.clock.now, self.expires))
+            self._arm_elsewhere(state, timeout)
 
-    def _arm_elsewhere(self, clock: Clock, state: State, timeout: int) -> None:
-        """The first of its state in this jiffy, or from another bucket, or with a timeout of its own."""
-        if state.timeout == timeout:
-            if state.stamp != clock.now:
-                state.refresh(clock)
-            clock.arm_in(self, state.expires, state.bucket)  # type: ignore[arg-type]
+    def _arm_elsewhere(self, state: State, timeout: int) -> None:
+        """The first of its state in this jiffy, or from another bucket, or with a timeout of its own, or while somebody watches."""
+        ns = self.ipvs
+        clock = ns.clock
+        if ns.emit is not None:
+            clock.mod_timer(self, clock.now + timeout)
+            ns.emit(TimerArmed("ip_vs_conn_put", self.key(), clock.now, self.expires))
+        elif timeout == state.timeout:
+            clock.arm_by(self, state)
         else:
             clock.mod_timer(self, clock.now + timeout)
 
@@ -404,7 +410,11 @@ class Conn(Timer):
             # a UDP reply assures the template each time
             and not (self.protocol == IPPROTO_UDP and self.control is not None)
         )
-        self.quick = 0 if not is_usual else QUICK_INPUT_ONLY if self.flags & IP_VS_CONN_F_NOOUTPUT else QUICK_INPUT
+        if not is_usual:
+            self.quick = 0
+            self.table.odd = True
+        else:
+            self.quick = QUICK_INPUT_ONLY if self.flags & IP_VS_CONN_F_NOOUTPUT else QUICK_INPUT
 
     # -- control ---------------------------------------------------------------------------------------------------
 
@@ -413,6 +423,7 @@ class Conn(Timer):
         if self.control is not None:
             self.control_del()
         self.control = control
+        self.table.odd = True
         control.n_control += 1
         self.update_quick()
         emit = self.ipvs.emit
@@ -465,6 +476,7 @@ def new_conn(ns: Netns, param: ConnParam, daf: int, real: int, flags: int, dest:
     cp.prev = cp.next = UNLINKED
     if daf != param.af:
         cp.ext = ConnExt(daf)
+        cp.table.odd = True
     if fwmark:
         cp.fwmark = fwmark
     if flags & IP_VS_CONN_F_TEMPLATE and param.pe is not None:

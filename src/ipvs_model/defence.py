@@ -10,7 +10,7 @@ from ipvs_model.events import DefenceChanged
 from ipvs_model.flags import IP_VS_CONN_F_TEMPLATE, IP_VS_SVC_F_ONEPACKET, IPPROTO_SCTP, IPPROTO_TCP
 from ipvs_model.netns import Netns
 from ipvs_model.protocols import tcp
-from ipvs_model.timers import LVL_DEPTH, DelayedWork, lvl_gran, lvl_start
+from ipvs_model.timers import DelayedWork, delay_gran
 
 TODROP_IDLE = 60  #: seconds since the timer was last armed before an entry may be dropped by rate
 SCTP_INIT1, SCTP_INIT, SCTP_ESTABLISHED = 1, 2, 8
@@ -47,7 +47,7 @@ class Defence:
             self.work.queue(clock.hz - (clock.now - self.start) % clock.hz)
             return
         # runs follow each other by one second rounded up by the wheel
-        granularity = lvl_gran(max(level for level in range(LVL_DEPTH) if lvl_start(level) <= clock.hz))
+        granularity = delay_gran(clock.hz)
         due = ((self.start + clock.hz) // granularity + 1) * granularity
         period = (clock.hz // granularity + 1) * granularity
         if due <= clock.now:

@@ -278,19 +278,19 @@ class IPVS:
                 return Outcome(action.verdict, (packet,), None, kept)
         events: list[Event] = []
         if before is None:
-            ns.emit = events.append
+            ns.watch(events.append)
         else:
 
             def both(event: Event, watcher: Watcher = before) -> None:
                 events.append(event)
                 watcher(event)
 
-            ns.emit = both
+            ns.watch(both)
         sent_before = len(ns.outbox)
         try:
             action = run_hook(ns, chosen, pkt)
         finally:
-            ns.emit = before
+            ns.watch(before)
             if not self.fast.tables:
                 self.fast.refresh()
         packet = action.apply(pkt)
@@ -499,16 +499,16 @@ class IPVS:
     def _rewire(self) -> None:
         watchers = list(self._watchers)
         if not watchers:
-            self.ns.emit = None
+            self.ns.watch(None)
         elif len(watchers) == 1:
-            self.ns.emit = watchers[0]
+            self.ns.watch(watchers[0])
         else:
 
             def fan_out(event: Event) -> None:
                 for watcher in watchers:
                     watcher(event)
 
-            self.ns.emit = fan_out
+            self.ns.watch(fan_out)
         self.fast.refresh()
 
     def fork(self) -> IPVS:

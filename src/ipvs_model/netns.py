@@ -165,6 +165,11 @@ class Netns:
         self.net_ratelimit: Callable[[], bool] = bool
         self.conntrack_active: Callable[[int], bool] = bool
 
+    def watch(self, emit: Watcher | None) -> None:
+        """Tell every event to ``emit`` from now on (None: to nobody). Entries are then armed one by one, so that each is told of."""
+        self.emit = emit
+        self.clock.spoil()
+
     def log(self, level: str, text: str) -> None:
         """A line of the kernel log (``level``: "err", "info", "warning"); kept, and emitted when somebody watches."""
         self.log_lines.append((level, text))

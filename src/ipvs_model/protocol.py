@@ -23,7 +23,7 @@ from ipvs_model.flags import (
     IP_VS_DIR_OUTPUT,
 )
 from ipvs_model.netns import Netns
-from ipvs_model.timers import LVL_DEPTH, Bucket, Clock, lvl_start
+from ipvs_model.timers import Deadline
 
 if TYPE_CHECKING:
     from ipvs_model.conn import Conn
@@ -54,8 +54,6 @@ FIELDS: Final = (
     Field("timeout_change", "timeout_change()", "function", "slot", "only TCP has one"),
 )
 
-#: the delays at which a level of the timer wheel begins
-LVL_STARTS: Final = frozenset(lvl_start(level) for level in range(LVL_DEPTH + 1))
 LOOK: Final = (None,) * 24  #: a row of ``State.quick`` that has nothing for the fast path, whatever the flags
 # the other rows, behind it; the first two are values of ``Conn.quick`` too
 QUICK_INPUT: Final = 1
@@ -75,50 +73,32 @@ class StateRow:
     active: bool
 
 
-class State:
+class State(Deadline):
     """A state of one protocol in one namespace; identity tells states apart.
 
     ``rows[direction][event]`` is the next state; ``quick`` the same for the fast path, None where a packet needs the layered way: a row of nothing else,
     then QUICK_INPUT, QUICK_INPUT_ONLY, QUICK_OUTPUT.
-    The timer fields cache expiry and wheel bucket for the current jiffy, so that all
-    connections re-armed in one tick with this state's timeout share them.
     """
 
-    __slots__ = ("active", "bucket", "expires", "index", "name", "quick", "rows", "stamp", "timeout")
+    __slots__ = ("active", "index", "name", "quick", "rows")
 
     def __init__(self, row: StateRow, hz: int) -> None:
+        super().__init__(row.timeout * hz)
         self.index = row.index
         self.name = row.name
-        self.timeout = row.timeout * hz  #: jiffies
         self.active = row.active
         self.rows: tuple[tuple[State, ...], ...] = ()
         self.quick: tuple[tuple[State | None, ...], ...] = (LOOK, LOOK, LOOK, LOOK)
-        self.stamp = -1  #: jiffy for which ``expires`` and ``bucket`` hold
-        self.expires = 0
-        self.bucket: Bucket | None = None
-
-    def refresh(self, clock: Clock) -> None:
-        """Expiry and bucket for this jiffy. While the expiry stays below the bucket's tick, and so in its granule, the bucket stays the same.
-
-        Not so at the very delay at which a level begins, where the wheel's clock may be a jiffy ahead.
-        """
-        self.stamp = clock.now
-        self.expires = expires = clock.now + self.timeout
-        bucket = self.bucket
-        if bucket is not None and expires < bucket.tick and self.timeout not in LVL_STARTS:
-            bucket.stamp = clock.now
-        else:
-            self.bucket = clock.bucket_for(expires)
 
     def __repr__(self) -> str:
         return f"<State {self.name}>"
 
     def __getstate__(self) -> tuple[Any, ...]:
-        return self.index, self.name, self.timeout, self.active, self.rows, self.quick
+        return super().__getstate__(), self.index, self.name, self.active, self.rows, self.quick
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
-        self.index, self.name, self.timeout, self.active, self.rows, self.quick = state
-        self.stamp, self.expires, self.bucket = -1, 0, None
+        timeout, self.index, self.name, self.active, self.rows, self.quick = state
+        super().__setstate__(timeout)
 
 
 class TemplateState(State):
@@ -153,10 +133,7 @@ class ProtoData:
 
     def set_timeout(self, index: int, jiffies: int) -> None:
         """Change a cell of the timeout table: acts when a connection next enters or re-enters the state."""
-        state = self.states[index]
-        state.timeout = jiffies
-        state.stamp = -1
-        state.bucket = None
+        self.states[index].change(jiffies, self.ns.clock)
 
 
 class Protocol:

@@ -15,14 +15,16 @@ from typing import Final, Protocol
 
 from attrs import frozen
 
-from ipvs_model.timers import LVL_DEPTH, Clock, FunctionTimer, lvl_gran, lvl_start
+from ipvs_model.timers import Clock, FunctionTimer, delay_gran
 
 COUNTERS: Final = ("conns", "inpkts", "outpkts", "inbytes", "outbytes")
 SCALE: Final = (9, 9, 9, 4, 4)  #: left shift of a 2 s difference; the rates are shifted back by one more, rounded
+FAR: Final = 1 << 60  #: nothing has wrapped, nor will, where old and new average are below
 IPVS_EST_NTICKS: Final = 50
 
 U64: Final = (1 << 64) - 1
-ZERO5: Final = (0, 0, 0, 0, 0)
+Five = tuple[int, int, int, int, int]  #: a number for each of ``COUNTERS``
+ZERO5: Final[Five] = (0, 0, 0, 0, 0)
 
 
 @frozen
@@ -52,7 +54,7 @@ class Estimated:
         self.row = -1  #: row of the estimator, -1: pending
         self.added = 0  #: jiffy at which it became pending
 
-    def live(self) -> tuple[int, int, int, int, int]:
+    def live(self) -> Five:
         """The live counters, in the order of ``COUNTERS``."""
         raise NotImplementedError
 
@@ -62,15 +64,17 @@ class Estimated:
         if live == self.last and self.avg == ZERO5:
             self.kstats = live
             return
-        avg = []
-        for value, last, old, shift in zip(live, self.last, self.avg, SCALE, strict=True):
-            rate = (value - last << shift) & U64
-            difference = (rate - old) & U64
-            if difference >> 63:
-                difference -= 1 << 64
-            avg.append((old + (difference >> 2)) & U64)
+        conns, inpkts, outpkts, inbytes, outbytes = self.last
+        old = cps, inpps, outpps, inbps, outbps = self.avg
+        avg = (
+            cps + ((live[0] - conns << 9) - cps >> 2),
+            inpps + ((live[1] - inpkts << 9) - inpps >> 2),
+            outpps + ((live[2] - outpkts << 9) - outpps >> 2),
+            inbps + ((live[3] - inbytes << 4) - inbps >> 2),
+            outbps + ((live[4] - outbytes << 4) - outbps >> 2),
+        )
+        self.avg = avg if min(avg) >= 0 and max(avg) < FAR and max(old) < FAR else _wrapped_avg(live, self.last, old)
         self.kstats = self.last = live
-        self.avg = (avg[0], avg[1], avg[2], avg[3], avg[4])
 
     def zero(self) -> None:
         """Set the zero points to the *sampled* values and the rates to 0 (source: ip_vs_ctl.c, ip_vs_zero_stats)."""
@@ -84,6 +88,17 @@ class Estimated:
         return StatsEntry(*counters, *((value + 0x1FF >> 10) & U64 for value in avg[:3]), *((value + 0xF >> 5) & U64 for value in avg[3:]))
 
 
+def _wrapped_avg(live: Five, last: Five, avg: Five) -> Five:
+    """The new averages, all modulo 2**64; the difference to an old one is a signed number."""
+    new = []
+    for value, before, old, shift in zip(live, last, avg, SCALE, strict=True):
+        difference = ((value - before << shift) - old) & U64
+        if difference >> 63:
+            difference -= 1 << 64
+        new.append((old + (difference >> 2)) & U64)
+    return new[0], new[1], new[2], new[3], new[4]
+
+
 class Stats(Estimated):
     """``struct ip_vs_stats`` of a destination: every counter is its own."""
 
@@ -93,7 +108,7 @@ class Stats(Estimated):
         super().__init__()
         self.inpkts = self.outpkts = self.inbytes = self.outbytes = 0
 
-    def live(self) -> tuple[int, int, int, int, int]:
+    def live(self) -> Five:
         """The live counters, in the order of ``COUNTERS``."""
         return self.conns, self.inpkts, self.outpkts, self.inbytes, self.outbytes
 
@@ -118,15 +133,22 @@ class SumStats(Estimated):
         self.members = members
         self.gone = ZERO5
 
-    def live(self) -> tuple[int, int, int, int, int]:
+    def live(self) -> Five:
         """The live counters, in the order of ``COUNTERS``. O(members)."""
         _, inpkts, outpkts, inbytes, outbytes = self.gone
         for member in self.members:
-            _, more_inpkts, more_outpkts, more_inbytes, more_outbytes = member.stats.live()
-            inpkts += more_inpkts
-            outpkts += more_outpkts
-            inbytes += more_inbytes
-            outbytes += more_outbytes
+            stats = member.stats
+            if stats.__class__ is Stats:  # a sum would be made anew for each of its counters
+                inpkts += stats.inpkts
+                outpkts += stats.outpkts
+                inbytes += stats.inbytes
+                outbytes += stats.outbytes
+            else:
+                _, more_inpkts, more_outpkts, more_inbytes, more_outbytes = stats.live()
+                inpkts += more_inpkts
+                outpkts += more_outpkts
+                inbytes += more_inbytes
+                outbytes += more_outbytes
         return self.conns, inpkts, outpkts, inbytes, outbytes
 
     def joins(self, stats: Estimated) -> None:
@@ -243,9 +265,14 @@ class Estimator:
     def _place_row(self) -> int:
         return (self.add_row + IPVS_EST_NTICKS - 1) % IPVS_EST_NTICKS
 
-    def _step(self) -> None:
-        self.est_row = (self.est_row + 1) % IPVS_EST_NTICKS
-        self.est_timer += self.tick
+    def _step(self, rows: int = 1) -> None:
+        self.est_row = (self.est_row + rows) % IPVS_EST_NTICKS
+        self.est_timer += rows * self.tick
+
+    def _to_next_row(self, rows: Iterable[int]) -> int:
+        """How many steps it is to the first of these."""
+        at = self.est_row
+        return min([(row - at) % IPVS_EST_NTICKS for row in rows], default=IPVS_EST_NTICKS)
 
     def _catch_up(self) -> None:
         """Pass over the rows, all empty, whose time is up; pending objects are placed on the way."""
@@ -269,7 +296,12 @@ class Estimator:
         """The timer fired: the row that is due now is estimated."""
         now = self.clock.now
         while self.est_timer + self.late <= now:
-            self._place(self.est_timer - self.tick)
+            if self.pending:
+                self._place(self.est_timer - self.tick)
+            elif self.est_row not in self.rows:
+                due = (now - self.late - self.est_timer) // self.tick + 1
+                self._step(min(due, self._to_next_row(self.rows)))
+                continue
             for stats in self.rows.get(self.est_row, ()):
                 stats.estimate()
             self._step()
@@ -280,10 +312,9 @@ class Estimator:
         if not self.running or not self.members:
             return
         rows = {*self.rows, self._place_row()} if self.pending else self.rows
-        wait = min((row - self.est_row) % IPVS_EST_NTICKS for row in rows)
-        expires = self.est_timer + wait * self.tick
+        expires = self.est_timer + self._to_next_row(rows) * self.tick
         # a far expiry would be rounded up by the wheel: wake a little early and set the timer anew
         ahead = expires - self.clock.now
         if self.late and ahead > 62:
-            expires -= lvl_gran(max(level for level in range(LVL_DEPTH) if lvl_start(level) <= ahead))
+            expires -= delay_gran(ahead)
         self.clock.mod_timer(self.timer, expires)

@@ -41,6 +41,14 @@ def lvl_start(level: int) -> int:
     return 0 if level == 0 else (LVL_SIZE - 1) << LVL_CLK_SHIFT * (level - 1)
 
 
+_STARTS: Final = tuple(lvl_start(level) for level in range(1, LVL_DEPTH))
+
+
+def delay_gran(delay: int) -> int:
+    """Granularity of the level that a delay goes to."""
+    return lvl_gran(bisect_right(_STARTS, delay))
+
+
 class Timer:
     """Something that can be armed once at a time: subclass it and override fire().
 
@@ -51,6 +59,7 @@ class Timer:
 
     __slots__ = ("bucket", "expires", "next", "prev")
 
+    table: Any = None  #: what the timers that fire_from() may take in one go have in common; None: nothing
     expires: int
     bucket: Bucket | None
     prev: Timer  # nobody reads them while it is not pending
@@ -130,6 +139,45 @@ class Bucket(Timer):
         return Bucket, (self.tick, self.level, self.stamp)
 
 
+#: the bucket of a `Deadline` that nobody has asked for in this jiffy; no timer is ever in it
+STALE: Final = Bucket(0, 0, -1)
+
+
+class Deadline:
+    """A delay that many timers are armed with, and what they share in a jiffy: their expiry and their bucket.
+
+    timeout is the delay in jiffies; use change() to change it. bucket is that of the current jiffy once Clock.arm_by() has been called in
+    it, else STALE; expires holds with it. So a busy caller re-arms with
+
+        if timer.bucket is deadline.bucket: timer.expires = deadline.expires
+        else: clock.arm_by(timer, deadline)
+    """
+
+    __slots__ = ("also", "bucket", "expires", "kept", "timeout")
+
+    also: Deadline | None  #: another one that has a bucket
+    bucket: Bucket
+    kept: Bucket  #: that of an earlier jiffy
+
+    def __init__(self, timeout: int) -> None:
+        self.timeout = timeout
+        self.expires = 0
+        self.bucket = self.kept = STALE
+
+    def change(self, timeout: int, clock: Clock) -> None:
+        """Another delay from now on; timers that are armed keep theirs."""
+        clock.spoil()
+        self.timeout = timeout
+        self.kept = STALE
+
+    def __getstate__(self) -> Any:
+        """The delay: what was found on one clock does not hold for its copy."""
+        return self.timeout
+
+    def __setstate__(self, timeout: Any) -> None:
+        Deadline.__init__(self, timeout)
+
+
 class FunctionTimer(Timer):
     """A timer that calls a function without arguments."""
 
@@ -143,6 +191,9 @@ class FunctionTimer(Timer):
         self.callback()
 
 
+#: the delays at which a level of the wheel begins
+_LVL_STARTS: Final = frozenset(lvl_start(level) for level in range(LVL_DEPTH + 1))
+_NEVER: Final = 1 << 80  #: later than any timer
 _KEY_SHIFT: Final = 4
 _COARSEST: Final = (1 << _KEY_SHIFT) - 1
 _FEW_BUCKETS: Final = 1024  # a wheel never has more than 9 * 64
@@ -218,7 +269,7 @@ class Clock:
     1
     """
 
-    __slots__ = ("_buckets", "_clk", "_cutoff", "_heap", "_many", "_maximum", "_running", "_starts", "_uncounted", "_wheel", "_works", "hz", "mode", "now")
+    __slots__ = ("_buckets", "_clk", "_cutoff", "_due", "_fresh", "_heap", "_many", "_maximum", "_running", "_starts", "_uncounted", "_wheel", "_works", "hz", "mode", "now")
 
     now: int
 
@@ -241,6 +292,8 @@ class Clock:
         self._many = _FEW_BUCKETS
         self._works: deque[DelayedWork] = deque()
         self._running = False
+        self._due = _NEVER  # advance() up to here has nothing to do but to move on; now while callbacks run or works wait
+        self._fresh: Deadline | None = None  # those with a bucket are chained by `also`
         self._uncounted = 0
 
     @property
@@ -281,13 +334,8 @@ class Clock:
     def bucket_for(self, expires: int) -> Bucket:
         """The bucket that a timer armed now for expires belongs in; give it to arm_in().
 
-        For an expiry that is not in the past it may be kept and used for many timers as long as now is the same; it is worthless afterwards. So the
-        re-arming of a busy caller is, with e and b refreshed whenever clock.now has changed,
-
-            if timer.bucket is b: timer.expires = e
-            else: clock.arm_in(timer, e, b)
-
-        source: timer.c, calc_wheel_index.
+        For an expiry that is not in the past it may be kept and used for many timers as long as now is the same; it is worthless afterwards (a
+        Deadline looks after that). source: timer.c, calc_wheel_index.
         """
         level = 0
         if self._wheel:
@@ -308,6 +356,7 @@ class Clock:
                 self._sweep()
             bucket = self._buckets[key] = Bucket(tick, level, self.now)
             heappush(self._heap, key)
+            self._due = min(self._due, tick)
         else:
             bucket.stamp = self.now
         return bucket
@@ -333,6 +382,38 @@ class Clock:
         timer.next = first = bucket.next
         first.prev = bucket.next = timer
 
+    def arm_by(self, timer: Timer, deadline: Deadline) -> None:
+        """mod_timer() for deadline.timeout jiffies from now.
+
+        While the expiry stays below the bucket's tick, and so in its granule, the bucket stays the same from one jiffy to the next. Not so at the
+        very delay at which a level begins, where the wheel's clock may be a jiffy ahead.
+        """
+        bucket = deadline.bucket
+        if bucket is STALE:
+            now = self.now
+            deadline.expires = expires = now + deadline.timeout
+            bucket = deadline.kept
+            if expires < bucket.tick:
+                bucket.stamp = now
+            else:
+                bucket = self.bucket_for(expires)
+                deadline.kept = STALE if deadline.timeout in _LVL_STARTS else bucket
+            deadline.bucket = bucket
+            deadline.also = self._fresh
+            self._fresh = deadline
+        if timer.bucket is bucket:
+            timer.expires = deadline.expires
+        else:
+            self.arm_in(timer, deadline.expires, bucket)
+
+    def spoil(self) -> None:
+        """Let no Deadline have a bucket: what was found holds no more, or is not to be used."""
+        deadline = self._fresh
+        while deadline is not None:
+            deadline.bucket = STALE
+            deadline = deadline.also
+        self._fresh = None
+
     # --- letting time pass ---
 
     def advance(self, jiffies: int = 0, *, seconds: float = 0) -> int:
@@ -346,10 +427,15 @@ class Clock:
         until = self.now + jiffies
         if seconds:
             until += seconds_to_jiffies(seconds, self.hz)
-        if until <= self.now or self._running or self._works or (self._heap and self._heap[0] >> _KEY_SHIFT <= until):
-            return self.advance_to(until)
-        self.now = self._clk = until
-        return 0
+        if self.now < until < self._due:
+            deadline = self._fresh
+            while deadline is not None:
+                deadline.bucket = STALE
+                deadline = deadline.also
+            self._fresh = None
+            self.now = self._clk = until
+            return 0
+        return self.advance_to(until)
 
     def advance_to(self, jiffies: int) -> int:
         """advance() to an absolute jiffy, which may be now (then nothing happens)."""
@@ -358,12 +444,22 @@ class Clock:
         if jiffies < self.now:
             raise ValueError(f"time cannot go back to jiffy {jiffies}: {self!r}")
         fired = 0
-        if self._works or (self._heap and self._heap[0] >> _KEY_SHIFT <= jiffies):
+        if jiffies >= self._due:
             while (deadline := self.next_deadline()) is not None and deadline <= jiffies:
                 fired += self._run(deadline)
+            self._settle()
         if jiffies > self.now:
-            self.now = self._clk = jiffies
+            self._move(jiffies)
         return fired
+
+    def _move(self, jiffies: int) -> None:
+        self.spoil()
+        self.now = self._clk = jiffies
+
+    def _settle(self) -> None:
+        """Callbacks are over: see what comes next."""
+        self._running = False
+        self._due = self.now if self._works else self._heap[0] >> _KEY_SHIFT if self._heap else _NEVER
 
     def next_deadline(self) -> int | None:
         """The jiffy at which the next timer fires or work runs, None if there is none; not before the next jiffy, except inside a callback."""
@@ -386,8 +482,9 @@ class Clock:
         """Process one jiffy. source: timer.c, __run_timers."""
         heap, buckets = self._heap, self._buckets
         fired = self._uncounted = 0
-        self.now = self._clk = jiffies
+        self._move(jiffies)
         self._running = True
+        self._due = jiffies
         try:
             while heap and heap[0] >> _KEY_SHIFT <= jiffies:
                 bucket = buckets[heap[0]]
@@ -399,7 +496,7 @@ class Clock:
                     fired += timer.fire_from(bucket)
             self._run_works()
         finally:
-            self._running = False
+            self._settle()
         return fired - self._uncounted
 
     def _drop(self, key: int) -> None:
@@ -424,10 +521,11 @@ class Clock:
             self._uncounted += 1
         elif not self._running:
             self._running = True
+            self._due = self.now
             try:
                 self._run_works()
             finally:
-                self._running = False
+                self._settle()
 
     def _run_works(self) -> None:
         while self._works:
@@ -491,3 +589,4 @@ class Clock:
                 timer.next = bucket
                 bucket.prev.next = timer
                 bucket.prev = timer
+        self._settle()

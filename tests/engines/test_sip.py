@@ -222,7 +222,7 @@ def test_one_packet_is_for_the_services_flag(lab: Lab, sip: Sip) -> None:
 
 def test_watchers_see_the_counter(calls: Lab) -> None:
     seen: list[Any] = []
-    calls.ns.emit = seen.append
+    calls.ns.watch(seen.append)
     calls.server(Packet.udp(B, CALLED, invite("new")))
     assert any(event.function == "ip_vs_conn_stats" for event in seen)
 

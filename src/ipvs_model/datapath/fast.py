@@ -16,7 +16,6 @@ from ipvs_model.datapath.opening import open_connection
 from ipvs_model.flags import AF_INET, Hook
 from ipvs_model.protocol import QUICK_INPUT, QUICK_OUTPUT, enter_state
 from ipvs_model.protocols.tcp import ESTABLISHED
-from ipvs_model.timers import Bucket
 from ipvs_model.transmit.action import Accepted
 
 if TYPE_CHECKING:
@@ -102,13 +101,10 @@ class FastPath:
             return self.layered(self.ns, hook, pkt)
         if state is not before:
             enter_state(cp, state, ESTABLISHED)
-        if state.stamp != self.clock.now:
-            state.refresh(self.clock)
-        bucket: Bucket = state.bucket  # type: ignore[assignment]
-        if cp.bucket is bucket:
+        if cp.bucket is state.bucket:
             cp.expires = state.expires
         else:
-            self.clock.arm_in(cp, state.expires, bucket)
+            self.clock.arm_by(cp, state)
         cp.timeout = state.timeout
         return action
 

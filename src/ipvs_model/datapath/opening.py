@@ -113,10 +113,7 @@ def open_connection(ns: Netns, table: Table, pkt: Packet) -> Action | None:
     svc.stats.conns += 1
     ns.tot_stats.conns += 1
 
-    clock = ns.clock
-    if state.stamp != clock.now:
-        state.refresh(clock)
-    clock.arm_in(cp, state.expires, state.bucket)  # type: ignore[arg-type]
+    ns.clock.arm_by(cp, state)
     action: Action = xmit.action
     return action
 

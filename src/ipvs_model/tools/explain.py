@@ -318,11 +318,13 @@ class Explainer(Replay):
 
     def _entry(self, af: int, protocol: int, client: int, virt: int) -> Conn | None:
         """The replay's own look at the table is none of IPVS's."""
-        emit, self.ipvs.ns.emit = self.ipvs.ns.emit, None
+        ns = self.ipvs.ns
+        emit = ns.emit
+        ns.watch(None)
         try:
             return super()._entry(af, protocol, client, virt)
         finally:
-            self.ipvs.ns.emit = emit
+            ns.watch(emit)
 
     # --- before and after -----------------------------------------------------------------------------------------------
     def _compared(self) -> Iterable[Conn]:
