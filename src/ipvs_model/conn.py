@@ -458,7 +458,7 @@ def blank_conn(ns: Netns, table: Table, client: int, virt: int, real: int, flags
     cp.refcnt = 1
     cp.control = cp.hnext = cp.ext = cp.bucket = None
     now = ns.clock.now
-    if ns.endtime_at != now:
+    if ns.endtime_at is not now:  # not the same object: at worst computed once more
         ns.endtime_at, ns.endtime = now, now & ~3
     cp.sync_endtime = ns.endtime  # one int for all entries of a jiffy
     ns.conn_count += 1

@@ -401,7 +401,13 @@ class Clock:
             deadline.bucket = bucket
             deadline.also = self._fresh
             self._fresh = deadline
-        if timer.bucket is bucket:
+        old = timer.bucket
+        if old is None:
+            timer.expires = deadline.expires
+            timer.bucket = timer.prev = bucket
+            timer.next = first = bucket.next
+            first.prev = bucket.next = timer
+        elif old is bucket:
             timer.expires = deadline.expires
         else:
             self.arm_in(timer, deadline.expires, bucket)

@@ -62,8 +62,11 @@ class FastPath:
 
     def process(self, pkt: Packet, hook: Hook = Hook.LOCAL_IN) -> Action:
         """Run a hook for a packet: a shared, immutable action; ``action.apply(pkt)`` makes what leaves."""
-        table = self.tables.get(pkt.lane)
-        if table is None or pkt.bits:
+        try:
+            table = self.tables[pkt.lane]
+        except KeyError:
+            return self.layered(self.ns, hook, pkt)
+        if pkt.bits:
             return self.layered(self.ns, hook, pkt)
         if hook is LOCAL_IN:
             cp = table.get(pkt.src)
@@ -77,7 +80,7 @@ class FastPath:
             length = pkt.length
             if length > xmit.mtu or pkt.ttl <= 1:
                 return self.layered(self.ns, hook, pkt)
-            stats = cp.dest.stats  # type: ignore[union-attr]
+            stats = xmit.stats
             stats.inpkts += 1
             stats.inbytes += length
             cp.in_pkts += 1
@@ -93,7 +96,7 @@ class FastPath:
             state = before.quick[QUICK_OUTPUT][pkt.flags]
             if state is None:
                 return self.layered(self.ns, hook, pkt)
-            stats = cp.dest.stats  # type: ignore[union-attr]
+            stats = xmit.stats
             stats.outpkts += 1
             stats.outbytes += pkt.length
             action = xmit.out

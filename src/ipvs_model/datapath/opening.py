@@ -106,7 +106,7 @@ def open_connection(ns: Netns, table: Table, pkt: Packet) -> Action | None:
     else:
         conns.number(cp, table)
 
-    stats = dest.stats
+    stats = xmit.stats
     stats.conns += 1
     stats.inpkts += 1
     stats.inbytes += pkt.length

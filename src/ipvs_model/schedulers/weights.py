@@ -54,9 +54,8 @@ def least_loaded(svc: Service) -> Dest | None:
     best, least, heaviest = first, first.overhead, first.weight
     # most lose without a multiplication; not if the least is negative, which takes more conns gone inactive than were active
     for dest in rest:
-        overhead = dest.overhead
-        if overhead < least or dest.weight > heaviest:
-            weight = dest.weight
+        if dest.overhead < least or dest.weight > heaviest:
+            overhead, weight = dest.overhead, dest.weight
             if least * weight > overhead * heaviest and not dest.flags & IP_VS_DEST_F_OVERLOAD:
                 best, least, heaviest = dest, overhead, weight
     return best if least >= 0 else _exactly(first, svc)

@@ -26,6 +26,7 @@ from ipvs_model.flags import (
 )
 from ipvs_model.packet import IpHdr, Packet
 from ipvs_model.packet.rewrite import csum_check, dnat
+from ipvs_model.stats import Stats
 from ipvs_model.transmit.action import Action, Direct, Marked, Nat, Prepared, Stolen, Tunnelled
 from ipvs_model.transmit.route import DR_MODES, NAT_MODES, NON_LOCAL, TUNNEL_MODES, out_route
 
@@ -45,7 +46,7 @@ class Transmitter:
     ``action`` is what a packet gets that needs no special care; ``mtu`` the longest such packet, -1: every packet needs a look.
     """
 
-    __slots__ = ("action", "counted", "dest", "mtu", "ns", "out", "real", "route", "server", "users", "virt")
+    __slots__ = ("action", "counted", "dest", "mtu", "ns", "out", "real", "route", "server", "stats", "users", "virt")
 
     method = "null"
     modes = 0
@@ -53,6 +54,7 @@ class Transmitter:
     def __init__(self, ns: Netns, dest: Dest | None, real: int, virt: int) -> None:
         self.ns = ns
         self.dest = dest
+        self.stats = dest.stats if dest is not None else Stats()  #: what its entries' packets are counted at
         self.real = real
         self.virt = virt
         self.server = real if self.method == "nat" else virt  #: source of replies
