@@ -140,6 +140,25 @@ def test_the_quick_parser_agrees_with_the_general_one(packet):
     assert fields == {name: value for name, value in hot_fields(packet).items() if name != "length"}
 
 
+class Derived(Packet):
+    """Its fields are all computed when somebody asks for them."""
+
+    __slots__ = ()
+
+
+ALL = (*HOT, "saddr", "daddr", "sport", "dport", "tos", "id", "seq", "ack", "lane", "mark", "device", "bits", "raw", "payload", "l4_len", "frag_max_size")
+
+
+@given(packets, st.booleans())
+def test_what_is_read_at_once_is_what_would_be_computed(packet, damage):
+    raw = packet.raw[:-1] if damage else packet.raw
+    at_once, computed = Packet.parse(raw, 7, "cli", PKT_PROPERTY), Derived.parse(raw, 7, "cli", PKT_PROPERTY)
+    expected = {name: getattr(computed, name) for name in ALL}
+    assert type(computed) is Derived
+    for parsed in (at_once, at_once.clone(), copy.deepcopy(at_once)):
+        assert {name: getattr(parsed, name) for name in ALL} == expected
+
+
 @given(packets, st.data())
 def test_no_truncation_and_no_damage_raises(packet, data):
     raw = bytearray(packet.raw)

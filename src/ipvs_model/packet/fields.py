@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from struct import Struct
-from typing import Any, Final, cast
+from typing import Final, cast
 
 from ipvs_model.flags import AF_INET, IPPROTO_ESP, IPPROTO_ICMP, IPPROTO_ICMPV6, IPPROTO_SCTP, IPPROTO_TCP, IPPROTO_UDP
 from ipvs_model.packet import build
@@ -21,7 +19,6 @@ _HEADER_LENGTHS: Final = {IPPROTO_UDP: 8, IPPROTO_SCTP: 12, IPPROTO_ICMP: 8, IPP
 
 TCP4: Final = AF_INET << 16 | IPPROTO_TCP  #: lanes of IPv4
 UDP4: Final = AF_INET << 16 | IPPROTO_UDP
-_word: Final[Callable[[Any, int], tuple[int]]] = Struct("!I").unpack_from
 
 
 class Rare:
@@ -43,7 +40,7 @@ class Rare:
 class PacketFields:
     """Members and bytes of a packet; `Packet` adds the ways to make one."""
 
-    #: A fast path that owns a packet may rewrite it in place: it stores src, dst, ttl and adds LAZY_HEADER or LAZY_NAT to `lazy` (plain packets, no PKT_PARTIAL).
+    #: A fast path that owns a packet may rewrite it in place: it stores src, dst, ttl and adds LAZY_HEADER or LAZY_NAT to `lazy` (plain packets, no PKT_PARTIAL, none that was parsed).
     __slots__ = ("af", "bits", "device", "df", "dst", "flags", "l4", "lane", "lazy", "length", "mark", "proto", "rare", "src", "store", "ttl")
 
     af: int  #: AF_INET or AF_INET6
@@ -159,8 +156,6 @@ class PacketFields:
     @property
     def tos(self) -> int:
         """TOS or traffic class, 8 bits; 0 if the header is cut off."""
-        if self.lane == TCP4 and not self.lazy:
-            return self.store[1]  # type: ignore[return-value]
         raw = self.raw
         if len(raw) < 2:
             return 0
@@ -169,23 +164,16 @@ class PacketFields:
     @property
     def id(self) -> int:
         """IPv4 identification; 0 for IPv6."""
-        if self.lane == TCP4 and not self.lazy:
-            raw: bytes = self.store  # type: ignore[assignment]
-            return raw[4] << 8 | raw[5]
         return int.from_bytes(self.raw[4:6], "big") if self.af == AF_INET else 0
 
     @property
     def seq(self) -> int:
         """TCP sequence number (of whatever stands there in another protocol; 0 if cut off)."""
-        if self.lane == TCP4 and not self.lazy:
-            return _word(self.store, 24)[0]
         return int.from_bytes(self.raw[self.l4 + 4 : self.l4 + 8], "big")
 
     @property
     def ack(self) -> int:
         """TCP acknowledgement number; 0 if cut off."""
-        if self.lane == TCP4 and not self.lazy:
-            return _word(self.store, 28)[0]
         return int.from_bytes(self.raw[self.l4 + 8 : self.l4 + 12], "big")
 
     @property

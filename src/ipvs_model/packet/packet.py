@@ -42,38 +42,54 @@ class Packet(PacketFields):
 
         Bytes behind the length stated in the header (link-layer padding) are cut off. `frag_max_size` and `pieces` say that it was reassembled.
         """
+        n = len(raw)
+        if n >= 40 and cls is Packet and raw.__class__ is bytes and not frag_max_size:
+            vihl, tos, total, ident, word, ttl, proto, saddr, daddr, sport, dport, seq, ack, flags = _tcp(raw)
+            if proto == IPPROTO_TCP and vihl == 0x45 and total == n and not word & _FRAGMENT:
+                segment: ParsedTcp = _new(ParsedTcp)
+                segment.af = AF_INET
+                segment.proto = IPPROTO_TCP
+                segment.src = saddr << 16 | sport
+                segment.dst = daddr << 16 | dport
+                segment.flags = flags & TCP_FLAG_BITS
+                segment.length = n
+                segment.ttl = ttl
+                segment.l4 = 20
+                segment.df = word & IP_DF != 0
+                segment.lane = TCP4
+                segment.mark = mark
+                segment.device = device
+                segment.bits = bits
+                segment.rare = None
+                segment.store = raw
+                segment.lazy = 0
+                segment.saddr = saddr
+                segment.daddr = daddr
+                segment.sport = sport
+                segment.dport = dport
+                segment.tos = tos
+                segment.id = ident
+                segment.seq = seq
+                segment.ack = ack
+                return segment
         p = _new(cls)
         p.mark = mark
         p.device = device
         p.bits = bits
         p.lazy = 0
-        n = len(raw)
-        lane = 0
-        if raw.__class__ is bytes and not frag_max_size:
-            # the plain IPv4 header in one go; lane 0 sends everything else to the general parser
-            if n >= 40:
-                vihl, total, word, ttl, proto, saddr, daddr, sport, dport, flags = _tcp(raw)
-                if proto == IPPROTO_TCP:
-                    lane = TCP4
-                    flags &= TCP_FLAG_BITS
-                elif proto == IPPROTO_UDP:
-                    lane = UDP4
-                    flags = -1
-            elif n >= 28 and raw[9] == IPPROTO_UDP:
-                vihl, total, word, ttl, proto, saddr, daddr, sport, dport = _ports(raw)
-                lane = UDP4
-                flags = -1
-            if lane and vihl == 0x45 and total == n and not word & _FRAGMENT:
+        if n >= 28 and raw[9] == IPPROTO_UDP and raw.__class__ is bytes and not frag_max_size:
+            vihl, total, word, ttl, proto, saddr, daddr, sport, dport = _ports(raw)
+            if vihl == 0x45 and total == n and not word & _FRAGMENT:
                 p.af = AF_INET
-                p.proto = proto
+                p.proto = IPPROTO_UDP
                 p.src = saddr << 16 | sport
                 p.dst = daddr << 16 | dport
-                p.flags = flags
+                p.flags = -1
                 p.length = n
                 p.ttl = ttl
                 p.l4 = 20
                 p.df = word & IP_DF != 0
-                p.lane = lane
+                p.lane = UDP4
                 p.rare = None
                 p.store = raw
                 return p
@@ -359,6 +375,21 @@ class Packet(PacketFields):
         if rare is None:
             return Packet.parse(raw, mark=self.mark, device=self.device, bits=self.bits)
         return Packet.parse(raw, mark=self.mark, device=self.device, bits=self.bits, frag_max_size=rare.frag_max_size, pieces=rare.pieces)
+
+
+class ParsedTcp(Packet):
+    """A whole IPv4 TCP segment without IP options, from its bytes: what else stands in its headers is at hand, since readers of captures ask for it."""
+
+    __slots__ = ("ack", "daddr", "dport", "id", "saddr", "seq", "sport", "tos")
+
+    saddr: int
+    daddr: int
+    sport: int
+    dport: int
+    tos: int
+    id: int
+    seq: int
+    ack: int
 
 
 def _restore(raw: bytes, mark: int, device: str | None, bits: int, frag_max_size: int, pieces: tuple[int, ...]) -> Packet:
