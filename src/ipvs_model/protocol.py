@@ -241,28 +241,33 @@ def choose_direction(cp: Conn, direction: int) -> int:
 
 
 def enter_state(cp: Conn, state: State, established: int, direction: int = IP_VS_DIR_INPUT, event: str = "") -> None:
-    """Give an entry its new state and timeout; a change of state moves the active counter and may assure the template.
+    """Give an entry its new state and timeout.
 
     source: ip_vs_proto_tcp.c, set_tcp_state; ip_vs_proto_sctp.c, set_sctp_state
     """
     before = cp.state
     if state is not before:
-        dest = cp.dest
-        if dest is not None:
-            if cp.flags & IP_VS_CONN_F_INACTIVE:
-                if state.active:
-                    dest.overhead += 256
-                    cp.flags &= ~IP_VS_CONN_F_INACTIVE
-            elif not state.active:
-                dest.overhead -= 256
-                cp.flags |= IP_VS_CONN_F_INACTIVE
-        if state.index == established:
-            assure_template(cp)
-        cp.state = state
+        change_state(cp, state, established)
     cp.timeout = state.timeout
     emit = cp.ipvs.emit
     if emit is not None:
         emit(StateChanged("state_transition", cp.key(), DIRECTION_NAMES[direction], event, before.name, state.name, state.timeout))
+
+
+def change_state(cp: Conn, state: State, established: int) -> None:
+    """A change of state moves the active counter and may assure the template."""
+    cp.state = state
+    dest = cp.dest
+    if dest is not None:
+        if cp.flags & IP_VS_CONN_F_INACTIVE:
+            if state.active:
+                dest.overhead += 256
+                cp.flags &= ~IP_VS_CONN_F_INACTIVE
+        elif not state.active:
+            dest.overhead -= 256
+            cp.flags |= IP_VS_CONN_F_INACTIVE
+    if cp.control is not None and state.index == established:
+        assure_template(cp)
 
 
 def assure_template(cp: Conn) -> None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 from ipvs_model.datapath.hooks import run_hook
 from ipvs_model.datapath.opening import open_connection
 from ipvs_model.flags import AF_INET, Hook
-from ipvs_model.protocol import QUICK_INPUT, QUICK_OUTPUT, enter_state
+from ipvs_model.protocol import QUICK_INPUT, QUICK_OUTPUT, change_state
 from ipvs_model.protocols.tcp import ESTABLISHED
 from ipvs_model.transmit.action import Accepted
 
@@ -103,7 +103,7 @@ class FastPath:
         else:
             return self.layered(self.ns, hook, pkt)
         if state is not before:
-            enter_state(cp, state, ESTABLISHED)
+            change_state(cp, state, ESTABLISHED)
         if cp.bucket is state.bucket:
             cp.expires = state.expires
         else:
