@@ -68,6 +68,8 @@ class Hot(Fast):
     def mod_timer(self, name: str, expires: int) -> bool:
         clock, timer = self.clock, self.timers[name]
         delay = expires - clock.now
+        if delay < 0:
+            return super().mod_timer(name, expires)
         deadline = self.deadlines.setdefault(delay, Deadline(delay))
         if delay % 7 == 0:  # one whose delay is another each time
             deadline = self.changed

@@ -146,7 +146,7 @@ STALE: Final = Bucket(0, 0, -1)
 class Deadline:
     """A delay that many timers are armed with, and what they share in a jiffy: their expiry and their bucket.
 
-    timeout is the delay in jiffies; use change() to change it. bucket is that of the current jiffy once Clock.arm_by() has been called in
+    timeout is the delay in jiffies, 0 or more; use change() to change it. bucket is that of the current jiffy once Clock.arm_by() has been called in
     it, else STALE; expires holds with it. So a busy caller re-arms with
 
         if timer.bucket is deadline.bucket: timer.expires = deadline.expires
