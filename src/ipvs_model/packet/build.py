@@ -7,7 +7,7 @@ from struct import Struct
 from typing import Final
 
 from ipvs_model.flags import AF_INET, IPPROTO_TCP, IPPROTO_UDP
-from ipvs_model.packet.checksum import csum16, pseudo_csum, sctp_csum
+from ipvs_model.packet.checksum import csum16, pseudo_csum, sctp_csum, words_sum
 
 #: letters of the TCP flags, lowest bit first
 TCP_FLAG_LETTERS: Final = "FSRPAUEC"
@@ -20,6 +20,7 @@ UdpParts = tuple[bytes, int, int, bool]
 _IPV4: Final = Struct("!BBHHHBBHII")
 _IPV6: Final = Struct("!IHBB")
 _TCP: Final = Struct("!HHIIBBHHH")
+_IPV4_TCP: Final = Struct("!BBHHHBBHIIHHIIBBHHH")
 _UDP: Final = Struct("!HHHH")
 
 
@@ -134,6 +135,14 @@ def icmpv6_message(saddr: int, daddr: int, kind: int, code: int, rest: bytes, pa
 def tcp_packet(af: int, src: int, dst: int, ttl: int, df: bool, parts: TcpParts) -> bytes:
     """Bytes of a packet made by Packet.tcp."""
     flags, seq, ack, window, options, payload, tos, ident = parts
+    length = 40 + len(payload)
+    if af == AF_INET and not options and length <= 0xFFFF:
+        # both headers in one go, with sums over numbers: an endpoint counts as much as its address and its port
+        saddr, daddr, frag = src >> 16, dst >> 16, 0x4000 if df else 0
+        head = -(0x4500 + tos + length + ident + frag + (ttl << 8) + IPPROTO_TCP + saddr + daddr) % 65535
+        check = -(src + dst + IPPROTO_TCP + length - 20 + seq + ack + 0x5000 + flags + window + words_sum(payload)) % 65535
+        ports = src & 0xFFFF, dst & 0xFFFF
+        return _IPV4_TCP.pack(0x45, tos, length, ident, frag, ttl, IPPROTO_TCP, head, saddr, daddr, *ports, seq, ack, 0x50, flags, window, check, 0) + payload
     segment = tcp_segment(src, dst, flags, seq, ack, window, options, payload)
     return ip_packet(af, IPPROTO_TCP, src >> 16, dst >> 16, segment, ttl=ttl, tos=tos, ident=ident, df=df)
 
