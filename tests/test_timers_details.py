@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from tests.timer_recorder import Recorder
 
-from ipvs_model.timers import Clock, DelayedWork, FunctionTimer
+from ipvs_model.timers import Clock, Deadline, DelayedWork, FunctionTimer, delay_gran
 
 COPIES: list[Callable[[Any], Any]] = [copy.deepcopy, lambda thing: pickle.loads(pickle.dumps(thing))]
 
@@ -18,6 +18,81 @@ def rearm(r: Recorder, times: int) -> None:
     for _ in range(times):
         r.arm("busy", r.clock.now + 225000)
         r.clock.advance(1)
+
+
+# --- what many timers share ------------------------------------------------------------------------------------------------------------------------
+
+
+class Shared:
+    """A clock, a deadline, and timers that are armed with it."""
+
+    def __init__(self, delay: int, start: int = 1000) -> None:
+        self.clock = Clock(start_jiffies=start)
+        self.deadline = Deadline(delay)
+
+    def arm(self, timer: FunctionTimer | None = None) -> FunctionTimer:
+        timer = FunctionTimer(int) if timer is None else timer
+        self.clock.arm_by(timer, self.deadline)
+        return timer
+
+    def by_hand(self, delay: int) -> FunctionTimer:
+        timer = FunctionTimer(int)
+        self.clock.mod_timer(timer, self.clock.now + delay)
+        return timer
+
+
+def test_timers_of_one_jiffy_share_bucket_and_expiry() -> None:
+    s = Shared(900)
+    first, second = s.arm(), s.arm()
+    assert s.deadline.bucket is first.bucket is second.bucket and first.expires is second.expires
+    assert list(s.clock.pending_timers()) == [second, first]
+    s.arm(first)
+    assert list(s.clock.pending_timers()) == [second, first]
+
+
+@pytest.mark.parametrize("by", ["an idle tick", "a tick that runs a timer", "ticks beyond it"])
+def test_when_time_has_moved_the_deadline_is_found_anew(by: str) -> None:
+    s = Shared(900)
+    first = s.arm()
+    if by != "an idle tick":
+        s.by_hand(2)
+    s.clock.advance(1 if by == "an idle tick" else 3 if by == "a tick that runs a timer" else 5)
+    assert s.deadline.bucket is not first.bucket
+    assert s.arm().expires == s.clock.now + 900
+    assert s.arm(first).expires == s.clock.now + 900
+
+
+def test_in_a_callback_the_deadline_is_that_of_its_jiffy() -> None:
+    s = Shared(900)
+    s.arm()
+    later = FunctionTimer(lambda: seen.append(s.arm().expires - s.clock.now))
+    seen: list[int] = []
+    s.clock.mod_timer(later, s.clock.now + 20)
+    s.clock.advance(40)
+    assert seen == [900]
+
+
+def test_changed_delay_holds_at_once() -> None:
+    s = Shared(900)
+    first = s.arm()
+    s.deadline.change(100, s.clock)
+    assert s.arm().expires == s.clock.now + 100 and first.expires == s.clock.now + 900
+    s.clock.advance(1)
+    assert s.arm().expires == s.clock.now + 100
+
+
+def test_at_the_delay_with_which_a_level_begins_the_bucket_is_not_kept() -> None:
+    """In a jiffy in which a timer has run, the wheel counts from the next: 63 jiffies are 62 then, which belong to the finer level."""
+    s = Shared(63)
+    assert s.arm().bucket.level == 1
+    s.by_hand(0)
+    s.clock.advance(1)
+    expected = s.by_hand(63)
+    assert s.arm().bucket is expected.bucket and expected.bucket.level == 0
+
+
+def test_granularity_of_a_delay() -> None:
+    assert [delay_gran(delay) for delay in (0, 62, 63, 503, 504, 63 * 8**7)] == [1, 1, 8, 8, 64, 8**8]
 
 
 # --- arming ----------------------------------------------------------------------------------------------------------------------------------------

@@ -41,11 +41,16 @@ def lvl_start(level: int) -> int:
     return 0 if level == 0 else (LVL_SIZE - 1) << LVL_CLK_SHIFT * (level - 1)
 
 
+#: the delays at which a level above 0 begins
 _STARTS: Final = tuple(lvl_start(level) for level in range(1, LVL_DEPTH))
 
 
 def delay_gran(delay: int) -> int:
-    """Granularity of the level that a delay goes to."""
+    """Granularity of the level that a delay goes to, in jiffies.
+
+    >>> [delay_gran(delay) for delay in (0, 62, 63, 503, 504)]
+    [1, 1, 8, 8, 64]
+    """
     return lvl_gran(bisect_right(_STARTS, delay))
 
 
@@ -191,8 +196,6 @@ class FunctionTimer(Timer):
         self.callback()
 
 
-#: the delays at which a level of the wheel begins
-_LVL_STARTS: Final = frozenset(lvl_start(level) for level in range(LVL_DEPTH + 1))
 _NEVER: Final = 1 << 80  #: later than any timer
 _KEY_SHIFT: Final = 4
 _COARSEST: Final = (1 << _KEY_SHIFT) - 1
@@ -397,7 +400,7 @@ class Clock:
                 bucket.stamp = now
             else:
                 bucket = self.bucket_for(expires)
-                deadline.kept = STALE if deadline.timeout in _LVL_STARTS else bucket
+                deadline.kept = STALE if deadline.timeout in _STARTS else bucket
             deadline.bucket = bucket
             deadline.also = self._fresh
             self._fresh = deadline
