@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from tests.timer_recorder import Recorder
 
-from ipvs_model.timers import Clock, Deadline, DelayedWork, FunctionTimer, delay_gran
+from ipvs_model.timers import Bucket, Clock, Deadline, DelayedWork, FunctionTimer, delay_gran
 
 COPIES: list[Callable[[Any], Any]] = [copy.deepcopy, lambda thing: pickle.loads(pickle.dumps(thing))]
 
@@ -89,6 +89,17 @@ def test_at_the_delay_with_which_a_level_begins_the_bucket_is_not_kept() -> None
     s.clock.advance(1)
     expected = s.by_hand(63)
     assert s.arm().bucket is expected.bucket and expected.bucket.level == 0
+
+
+def test_check_finds_a_deadline_of_which_the_bucket_is_gone() -> None:
+    s = Shared(900)
+    s.arm()
+    s.clock.check()
+    s.clock.del_timer(s.arm())
+    s.clock.check()
+    s.deadline.bucket = Bucket(s.deadline.bucket.tick, 0, 0)
+    with pytest.raises(AssertionError, match="a deadline of 900 jiffies holds <Bucket at .*, level 0, 0 timers>, which is gone"):
+        s.clock.check()
 
 
 def test_granularity_of_a_delay() -> None:

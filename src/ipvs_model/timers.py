@@ -127,6 +127,11 @@ class Bucket(Timer):
         self.prev = self.next = self
 
     @property
+    def key(self) -> int:
+        """Its place in the order of running: earlier tick first, then coarser level."""
+        return self.tick << _KEY_SHIFT | _COARSEST - self.level
+
+    @property
     def index(self) -> int:
         """Where the kernel's wheel keeps it: 64 * level + place in the level."""
         return LVL_SIZE * self.level + (self.tick >> LVL_CLK_SHIFT * self.level) % LVL_SIZE
@@ -567,6 +572,11 @@ class Clock:
                 assert bucket.tick >= self.now, f"{timer!r} in {bucket!r} should have fired before {self.now}"
                 before = timer
             assert bucket.prev is before, f"{bucket!r} ends in {bucket.prev!r} instead of {before!r}"
+        deadline = self._fresh
+        while deadline is not None:
+            bucket = deadline.bucket
+            assert self._buckets.get(bucket.key) is bucket, f"a deadline of {deadline.timeout} jiffies holds {bucket!r}, which is gone"
+            deadline = deadline.also
         for work in self._works:
             assert work.queued and work.bucket is None, f"{work!r} waits for its turn and for its delay"
 
@@ -589,9 +599,8 @@ class Clock:
         self._clk = state["clk"]
         self._works.extend(state["works"])
         for bucket, timers in state["buckets"]:
-            key = bucket.tick << _KEY_SHIFT | _COARSEST - bucket.level
-            self._buckets[key] = bucket
-            self._heap.append(key)  # in order, hence a heap
+            self._buckets[bucket.key] = bucket
+            self._heap.append(bucket.key)  # in order, hence a heap
             for timer in timers:
                 timer.bucket = bucket
                 timer.prev = bucket.prev
