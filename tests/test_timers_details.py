@@ -83,7 +83,7 @@ def test_changed_delay_holds_at_once() -> None:
 
 def test_at_the_delay_with_which_a_level_begins_the_bucket_is_not_kept() -> None:
     """In a jiffy in which a timer has run, the wheel counts from the next: 63 jiffies are 62 then, which belong to the finer level."""
-    s = Shared(63)
+    s = Shared(63, start=1001)
     assert s.arm().bucket.level == 1
     s.by_hand(0)
     s.clock.advance(1)

@@ -476,7 +476,6 @@ def new_conn(ns: Netns, param: ConnParam, daf: int, real: int, flags: int, dest:
     cp.prev = cp.next = UNLINKED
     if daf != param.af:
         cp.ext = ConnExt(daf)
-        cp.table.odd = True
     if fwmark:
         cp.fwmark = fwmark
     if flags & IP_VS_CONN_F_TEMPLATE and param.pe is not None:

@@ -51,3 +51,21 @@ def test_entries_that_expire_together_are_taken_off_their_own_transmitters():
     ipvs.run_hook(1, Packet.udp("203.0.113.8:40000", ("192.0.2.1", 2), mark=1))
     ipvs.clock.advance(seconds=400)
     assert (ipvs.ns.conn_count, [xmit.users for xmit in dest.xmits.values()]) == (0, [0, 0, 0])
+
+
+def test_entries_that_only_their_transmitter_counts_are_taken_off_it():
+    """As those of a backup are: neither mark nor controller."""
+    ipvs = IPVS()
+    ipvs.add_dest(ipvs.add_service("udp", "192.0.2.1:0", scheduler="rr", persistent=10), "10.1.0.11:0")
+    for port in (1, 2):
+        ipvs.run_hook(1, Packet.udp("203.0.113.7:40000", ("192.0.2.1", port)))
+    entries = [cp for cp in ipvs.conns() if not cp.is_template]
+    for cp in entries:
+        cp.control_del()
+    xmits = [cp.xmit for cp in entries]
+    assert [(cp.quick, cp.ext) for cp in entries] == [(0, None)] * 2 and [xmit.users for xmit in xmits] == [1, 1]
+    for cp in entries:
+        cp.update_quick()
+    assert all(cp.quick for cp in entries)
+    ipvs.clock.advance(seconds=400)
+    assert (ipvs.ns.conn_count, [xmit.users for xmit in xmits]) == (0, [0, 0])
