@@ -96,26 +96,6 @@ class Packet(PacketFields):
         p._fill(parse_fields(bytes(raw)), frag_max_size, pieces)
         return p
 
-    @classmethod
-    def plain_tcp(cls, raw: bytes, src: int, dst: int, flags: int, ttl: int, df: bool, device: str | None) -> Packet:
-        """What `parse` makes of a whole IPv4 TCP segment without IP options, for a reader that has found these fields, and nothing odd, already."""
-        p = _new(cls)
-        p.af = AF_INET
-        p.proto = IPPROTO_TCP
-        p.src = src
-        p.dst = dst
-        p.flags = flags & TCP_FLAG_BITS
-        p.length = len(raw)
-        p.ttl = ttl
-        p.l4 = 20
-        p.df = df
-        p.lane = TCP4
-        p.device = device
-        p.mark = p.bits = p.lazy = 0
-        p.rare = None
-        p.store = raw
-        return p
-
     def _fill(self, f: Fields, frag_max_size: int, pieces: tuple[int, ...]) -> None:
         self.af = f.af
         self.proto = f.proto

@@ -9,6 +9,7 @@ import io
 import sys
 import zlib
 from collections.abc import Callable, Iterator
+from itertools import chain
 from pathlib import Path
 from struct import Struct, pack
 from types import TracebackType
@@ -203,9 +204,13 @@ class Capture:
 
     def frames(self) -> Iterator[Frame]:
         """The frames as they stand in the file; `records` is the number of the latest, and `packet` finds the IP packet in it."""
-        yield from self._walk
+        return chain(self._walk, self._end())
+
+    def _end(self) -> Iterator[Frame]:
+        """No more frames, but perhaps a reason for it."""
         if self._source.broken:
             self.problems.append(CaptureProblem(self.records + 1, self._source.position, f"the compressed file is damaged: {self._source.broken}"))
+        yield from ()
 
     def packet(self, frame: Frame) -> CapturedPacket | None:
         """The IP packet in the latest frame. If there is none, that is noted among `problems` or `passed_over`."""
@@ -262,10 +267,11 @@ class Capture:
         while True:
             buffer, at = source.window()
             before = source.position - at  # position of the window's first byte
-            while (body := at + header_length) <= len(buffer):  # whole records that have been read ahead
+            size = len(buffer)
+            while (body := at + header_length) <= size:  # whole records that have been read ahead
                 seconds, fraction, captured, wire_length = unpack(buffer, at)
                 end = body + captured
-                if end > len(buffer) or captured > limit:
+                if end > size or captured > limit:
                     break
                 self.records += 1
                 yield before + at, seconds * 1_000_000_000 + fraction * unit, buffer[body:end], wire_length, link_type

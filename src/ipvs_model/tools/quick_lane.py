@@ -11,8 +11,8 @@ from typing import Final
 
 from ipvs_model.flags import AF_INET, IP_VS_CONN_F_FWD_MASK, IP_VS_CONN_F_MASQ, IPPROTO_TCP, Hook
 from ipvs_model.packet import Packet
-from ipvs_model.packet.fields import LAZY_NAT
-from ipvs_model.packet.parse import IP_DF, IP_MF, IP_OFFSET
+from ipvs_model.packet.fields import LAZY_NAT, TCP4
+from ipvs_model.packet.parse import IP_DF, IP_MF, IP_OFFSET, TCP_FLAG_BITS
 from ipvs_model.tools.link import LINK_TYPES
 from ipvs_model.tools.pcap import Frame
 from ipvs_model.tools.replay import ANSWER, CLIENT, Replay
@@ -24,6 +24,7 @@ HEADERS: Final = 14 + 20 + 20  #: bytes of Ethernet, IPv4 and TCP headers withou
 FIELDS: Final = Struct("!12xHBxHxxHBBxxIIHH9xBxxH")
 FRAGMENT: Final = IP_MF | IP_OFFSET
 SYN: Final = 2
+LOCAL_IN: Final = Hook.LOCAL_IN
 FORWARD: Final = Hook.FORWARD
 
 
@@ -41,7 +42,7 @@ def quick_lane(replay: Replay, link_types: Container[str], opens: bool = True) -
     ethernet = LINK_TYPES[ETHERNET][0]
     to_server: dict[str, list[int]] = {}  # reason → how many, and the first
     to_client: dict[str, list[int]] = {}
-    make, number, unpack = Packet.plain_tcp, int.from_bytes, FIELDS.unpack_from
+    new, number, unpack = object.__new__, int.from_bytes, FIELDS.unpack_from
 
     def take(frame: Frame, record: int) -> bool:
         _, time, data, _, link_type = frame
@@ -65,31 +66,40 @@ def quick_lane(replay: Replay, link_types: Container[str], opens: bool = True) -
                     return False
             elif not cp.quick or cp.virt != dst or flags & SYN:  # a SYN may begin another connection
                 return False
-            replay.last_time = time
-            packet = make(raw, src, dst, flags, ttl, word & IP_DF != 0, "eth0")
-            action = process(packet)
-            if not action.device or outbox:
-                replay.account(CLIENT, packet, action, action.apply(packet), cp, record)
-                return True
-            fate = to_server.get(action.reason)
-            if fate is None:
-                fate = to_server[action.reason] = replay.fate(CLIENT, action, "on", record)
+            hook, what, lazy, fates = LOCAL_IN, CLIENT, 0, to_server
         elif feeds_answers and saddr in virtual:
             cp = connection(dst)
             if cp is None or not cp.quick or cp.virt != src or cp.flags & IP_VS_CONN_F_FWD_MASK != IP_VS_CONN_F_MASQ:
                 return False
-            packet = make(raw, cp.real, dst, flags, ttl, word & IP_DF != 0, "eth0")
-            packet.lazy = LAZY_NAT  # its bytes are to say so, too
-            replay.last_time = time
-            action = process(packet, FORWARD)
-            if action.reason != "translated" or ttl <= 1 or outbox:
-                replay.account(ANSWER, packet, action, action.apply(packet), None, record)
-                return True
-            fate = to_client.get(action.reason)
-            if fate is None:
-                fate = to_client[action.reason] = replay.fate(ANSWER, action, "on", record)
+            src = cp.real
+            hook, what, lazy, fates = FORWARD, ANSWER, LAZY_NAT, to_client  # lazy: its bytes are to say where it is from, too
         else:
             return False
+        replay.last_time = time
+        # what Packet.parse makes of it, without looking again, nor at what nobody reads
+        packet = new(Packet)
+        packet.af = AF_INET
+        packet.proto = IPPROTO_TCP
+        packet.src = src
+        packet.dst = dst
+        packet.flags = flags & TCP_FLAG_BITS
+        packet.length = total
+        packet.ttl = ttl
+        packet.l4 = 20
+        packet.df = word & IP_DF != 0
+        packet.lane = TCP4
+        packet.device = "eth0"
+        packet.mark = packet.bits = 0
+        packet.rare = None
+        packet.store = raw
+        packet.lazy = lazy
+        action = process(packet, hook)
+        if outbox or not (action.device if lazy == 0 else ttl > 1 and action.reason == "translated"):
+            replay.account(what, packet, action, action.apply(packet), cp if lazy == 0 else None, record)
+            return True
+        fate = fates.get(action.reason)
+        if fate is None:
+            fate = fates[action.reason] = replay.fate(what, action, "on", record)
         fate[0] += 1
         return True
 
