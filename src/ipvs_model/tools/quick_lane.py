@@ -7,22 +7,21 @@ left to `Replay.feed`, or to `Replay.account` when that shows only afterwards. S
 
 from collections.abc import Callable, Container
 from struct import Struct
+from struct import error as StructError
 from typing import Final
 
 from ipvs_model.flags import AF_INET, IP_VS_CONN_F_FWD_MASK, IP_VS_CONN_F_MASQ, IPPROTO_TCP, Hook
 from ipvs_model.packet import Packet
 from ipvs_model.packet.fields import LAZY_NAT, TCP4
-from ipvs_model.packet.parse import IP_DF, IP_MF, IP_OFFSET, TCP_FLAG_BITS
+from ipvs_model.packet.parse import IP_DF, TCP_FLAG_BITS
 from ipvs_model.tools.link import LINK_TYPES
 from ipvs_model.tools.pcap import Frame
 from ipvs_model.tools.replay import ANSWER, CLIENT, Replay
 
 ETHERNET: Final = 1
-ETHERTYPE_IPV4: Final = 0x0800
-HEADERS: Final = 14 + 20 + 20  #: bytes of Ethernet, IPv4 and TCP headers without options
-#: out of them: ethertype, version and header length, total length, fragment word, TTL, protocol, addresses, ports, flags, checksum
-FIELDS: Final = Struct("!12xHBxHxxHBBxxIIHH9xBxxH")
-FRAGMENT: Final = IP_MF | IP_OFFSET
+IPV4_HEAD: Final = 0x080045  #: ethertype, and version and length of a header without options
+#: out of Ethernet, IPv4 and TCP headers: IPV4_HEAD and TOS, total length, fragment word, TTL, protocol, addresses, ports, flags, checksum
+FIELDS: Final = Struct("!12xIHxxHBBxxIIHH9xBxxH2x")
 SYN: Final = 2
 LOCAL_IN: Final = Hook.LOCAL_IN
 FORWARD: Final = Hook.FORWARD
@@ -44,19 +43,29 @@ def quick_lane(replay: Replay, link_types: Container[str], opens: bool = True) -
     to_client: dict[str, list[int]] = {}
     new, number, unpack = object.__new__, int.from_bytes, FIELDS.unpack_from
 
+    met = -1  # the link type, as soon as it is among those met
+
     def take(frame: Frame, record: int) -> bool:
         _, time, data, _, link_type = frame
-        if link_type != ETHERNET or len(data) < HEADERS or not replay.last_time <= time < replay.next_tick:
+        nonlocal met
+        if link_type != met:
+            if link_type == ETHERNET and ethernet in link_types:
+                met = ETHERNET
             return False
-        ethertype, vihl, total, word, ttl, proto, saddr, daddr, sport, dport, flags, checksum = unpack(data)
-        if vihl != 0x45 or proto != IPPROTO_TCP or ethertype != ETHERTYPE_IPV4 or word & FRAGMENT or not 40 <= total <= mtu:
+        if not replay.last_time <= time < replay.next_tick:
+            return False
+        try:
+            head, total, word, ttl, proto, saddr, daddr, sport, dport, flags, checksum = unpack(data)
+        except StructError:  # too short
+            return False
+        if head >> 8 != IPV4_HEAD or proto != IPPROTO_TCP or (word and word != IP_DF) or not 40 <= total <= mtu:
             return False
         raw = data[14 : 14 + total]
-        if len(raw) < total or number(raw[:20], "big") % 65535 or ethernet not in link_types:  # the sum over a right header is 0xFFFF
+        if len(raw) < total or number(raw[:20], "big") % 65535:  # the sum over a right header is 0xFFFF
             return False
         # left to a network card, the checksum would be the pseudo header's sum, with the length or without
         rest = (saddr + daddr + IPPROTO_TCP - checksum) % 65535
-        if not rest or rest + total - 20 == 65535:
+        if not rest or rest == 65555 - total:
             return False
         src, dst = saddr << 16 | sport, daddr << 16 | dport
         if daddr in virtual:
@@ -66,13 +75,13 @@ def quick_lane(replay: Replay, link_types: Container[str], opens: bool = True) -
                     return False
             elif not cp.quick or cp.virt != dst or flags & SYN:  # a SYN may begin another connection
                 return False
-            hook, what, lazy, fates = LOCAL_IN, CLIENT, 0, to_server
+            hook = LOCAL_IN
         elif feeds_answers and saddr in virtual:
             cp = connection(dst)
             if cp is None or not cp.quick or cp.virt != src or cp.flags & IP_VS_CONN_F_FWD_MASK != IP_VS_CONN_F_MASQ:
                 return False
             src = cp.real
-            hook, what, lazy, fates = FORWARD, ANSWER, LAZY_NAT, to_client  # lazy: its bytes are to say where it is from, too
+            hook = FORWARD
         else:
             return False
         replay.last_time = time
@@ -86,20 +95,30 @@ def quick_lane(replay: Replay, link_types: Container[str], opens: bool = True) -
         packet.length = total
         packet.ttl = ttl
         packet.l4 = 20
-        packet.df = word & IP_DF != 0
+        packet.df = word != 0
         packet.lane = TCP4
         packet.device = "eth0"
         packet.mark = packet.bits = 0
         packet.rare = None
         packet.store = raw
-        packet.lazy = lazy
-        action = process(packet, hook)
-        if outbox or not (action.device if lazy == 0 else ttl > 1 and action.reason == "translated"):
-            replay.account(what, packet, action, action.apply(packet), cp if lazy == 0 else None, record)
-            return True
-        fate = fates.get(action.reason)
-        if fate is None:
-            fate = fates[action.reason] = replay.fate(what, action, "on", record)
+        if hook is LOCAL_IN:
+            packet.lazy = 0
+            action = process(packet)
+            if outbox or not action.device:
+                replay.account(CLIENT, packet, action, action.apply(packet), cp, record)
+                return True
+            fate = to_server.get(action.reason)
+            if fate is None:
+                fate = to_server[action.reason] = replay.fate(CLIENT, action, "on", record)
+        else:
+            packet.lazy = LAZY_NAT  # its bytes are to say where it is from, too
+            action = process(packet, hook)
+            if outbox or ttl <= 1 or action.reason != "translated":
+                replay.account(ANSWER, packet, action, action.apply(packet), None, record)
+                return True
+            fate = to_client.get(action.reason)
+            if fate is None:
+                fate = to_client[action.reason] = replay.fate(ANSWER, action, "on", record)
         fate[0] += 1
         return True
 
