@@ -18,7 +18,9 @@ from attrs import frozen
 from ipvs_model.timers import Clock, FunctionTimer, delay_gran
 
 COUNTERS: Final = ("conns", "inpkts", "outpkts", "inbytes", "outbytes")
-SCALE: Final = (9, 9, 9, 4, 4)  #: left shift of a 2 s difference; the rates are shifted back by one more, rounded
+PKTS_SHIFT: Final = 9
+BYTES_SHIFT: Final = 4
+SCALE: Final = (PKTS_SHIFT, PKTS_SHIFT, PKTS_SHIFT, BYTES_SHIFT, BYTES_SHIFT)  #: left shift of a 2 s difference; the rates are shifted back by one more, rounded
 FAR: Final = 1 << 60  #: nothing has wrapped, nor will, where old and new average are below
 IPVS_EST_NTICKS: Final = 50
 
@@ -67,11 +69,11 @@ class Estimated:
         conns, inpkts, outpkts, inbytes, outbytes = self.last
         old = cps, inpps, outpps, inbps, outbps = self.avg
         avg = (
-            cps + ((live[0] - conns << 9) - cps >> 2),
-            inpps + ((live[1] - inpkts << 9) - inpps >> 2),
-            outpps + ((live[2] - outpkts << 9) - outpps >> 2),
-            inbps + ((live[3] - inbytes << 4) - inbps >> 2),
-            outbps + ((live[4] - outbytes << 4) - outbps >> 2),
+            cps + ((live[0] - conns << PKTS_SHIFT) - cps >> 2),
+            inpps + ((live[1] - inpkts << PKTS_SHIFT) - inpps >> 2),
+            outpps + ((live[2] - outpkts << PKTS_SHIFT) - outpps >> 2),
+            inbps + ((live[3] - inbytes << BYTES_SHIFT) - inbps >> 2),
+            outbps + ((live[4] - outbytes << BYTES_SHIFT) - outbps >> 2),
         )
         self.avg = avg if min(avg) >= 0 and max(avg) < FAR and max(old) < FAR else _wrapped_avg(live, self.last, old)
         self.kstats = self.last = live

@@ -410,7 +410,7 @@ class Clock:
             deadline.also = self._fresh
             self._fresh = deadline
         old = timer.bucket
-        if old is None:
+        if old is None:  # here and below: what arm_in does first, without a call
             timer.expires = deadline.expires
             timer.bucket = timer.prev = bucket
             timer.next = first = bucket.next
@@ -442,7 +442,7 @@ class Clock:
         if seconds:
             until += seconds_to_jiffies(seconds, self.hz)
         if self.now < until < self._due:
-            deadline = self._fresh
+            deadline = self._fresh  # what _move does, without two calls
             while deadline is not None:
                 deadline.bucket = STALE
                 deadline = deadline.also
@@ -459,9 +459,11 @@ class Clock:
             raise ValueError(f"time cannot go back to jiffy {jiffies}: {self!r}")
         fired = 0
         if jiffies >= self._due:
-            while (deadline := self.next_deadline()) is not None and deadline <= jiffies:
-                fired += self._run(deadline)
-            self._settle()
+            try:
+                while (deadline := self.next_deadline()) is not None and deadline <= jiffies:
+                    fired += self._run(deadline)
+            finally:
+                self._settle()
         if jiffies > self.now:
             self._move(jiffies)
         return fired
@@ -471,8 +473,7 @@ class Clock:
         self.now = self._clk = jiffies
 
     def _settle(self) -> None:
-        """Callbacks are over: see what comes next."""
-        self._running = False
+        """Callbacks are over: see what comes next. Until then `_due` is not after now, for nothing else puts it off."""
         self._due = self.now if self._works else self._heap[0] >> _KEY_SHIFT if self._heap else _NEVER
 
     def next_deadline(self) -> int | None:
@@ -498,7 +499,6 @@ class Clock:
         fired = self._uncounted = 0
         self._move(jiffies)
         self._running = True
-        self._due = jiffies
         try:
             while heap and heap[0] >> _KEY_SHIFT <= jiffies:
                 bucket = buckets[heap[0]]
@@ -510,7 +510,7 @@ class Clock:
                     fired += timer.fire_from(bucket)
             self._run_works()
         finally:
-            self._settle()
+            self._running = False
         return fired - self._uncounted
 
     def _drop(self, key: int) -> None:
@@ -539,6 +539,7 @@ class Clock:
             try:
                 self._run_works()
             finally:
+                self._running = False
                 self._settle()
 
     def _run_works(self) -> None:
