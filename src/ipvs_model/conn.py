@@ -7,6 +7,7 @@ source: ip_vs_conn.c, include/net/ip_vs.h
 
 from __future__ import annotations
 
+from collections.abc import Container
 from typing import Any, Final
 
 from attrs import frozen
@@ -96,7 +97,6 @@ UNHASHED: Final = ~IP_VS_CONN_F_HASHED  #: a mask that is made once, not for eac
 INVALID_PORT: Final = 0xFFFF  #: ports of an invalidated template
 #: what is left of 127.0.0.0/8 and ::1 when the low 40 bits of an endpoint are shifted out; 0 has a few other addresses too
 LOOPBACK: Final = (0, 127)
-_new: Final = object.__new__
 
 
 @frozen
@@ -159,11 +159,12 @@ def _ext_property(name: str, default: Any) -> property:
 class Table(dict[int, "Conn"]):
     """The entries of one family and protocol: client endpoint → the newest one."""
 
-    __slots__ = ("af", "odd", "protocol")
+    __slots__ = ("af", "odd", "protocol", "virtual")
 
     af: int
     protocol: int
     odd: bool  #: some entry was not an ordinary one (see ``Conn.is_ordinary``)
+    virtual: Container[int]  #: the virtual addresses of the family
 
 
 class Conn(Timer):
@@ -173,6 +174,8 @@ class Conn(Timer):
         "client", "control", "dest", "ext", "flags", "hash_seq", "hnext", "in_pkts", "ipvs", "quick", "real", "refcnt", "state", "sync_endtime", "table",
         "timeout", "virt", "xmit",
     )  # fmt: skip
+
+    __init__ = object.__init__  # without one of Python's an object is made in half the time; `blank_conn` fills it
 
     ipvs: Netns
     table: Table  #: where entries of its family and protocol stand
@@ -447,7 +450,7 @@ class Conn(Timer):
 
 def blank_conn(ns: Netns, table: Table, client: int, virt: int, real: int, flags: int) -> Conn:
     """An entry with the caller's reference; still to be set: ``state``, ``timeout``, ``dest``, ``xmit``, ``in_pkts``, ``quick``, ``hash_seq``, the timer."""
-    cp: Conn = _new(Conn)
+    cp: Conn = Conn()
     cp.ipvs = ns
     cp.table = table
     cp.client = client

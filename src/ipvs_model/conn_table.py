@@ -68,6 +68,7 @@ class ConnTable:
             table = self.tables[number] = Table()
             table.af, table.protocol = af, protocol
             table.odd = False
+            table.virtual = self.ns.services.vips[af]
             self.ns.quick_changed()
         return table
 

@@ -58,7 +58,6 @@ LOCAL_IN: Final = Hook.LOCAL_IN
 SYSCTL_PREFIX: Final = "net.ipv4.vs."
 FORWARD_NAMES: Final = {"masq": 0, "nat": 0, "local": 1, "tunnel": 2, "ipip": 2, "gatewaying": 3, "droute": 3, "direct": 3, "dr": 3, "bypass": 4}
 PROTOCOL_NAMES: Final = {"tcp": IPPROTO_TCP, "udp": IPPROTO_UDP, "sctp": IPPROTO_SCTP}
-_new: Final = object.__new__
 TUN_TYPES: Final = {"ipip": 0, "gue": 1, "gre": 2}
 
 
@@ -147,6 +146,14 @@ class Outcome:
 
     def _repr_html_(self) -> str:
         return html.outcome(self)
+
+
+class OrdinaryOutcome(Outcome):
+    """The outcome of a packet that took the quick road: filled in by `IPVS.receive`."""
+
+    __slots__ = ()
+
+    __init__ = object.__init__  # one of Python's would cost as much as a quarter of the packet
 
 
 class IPVS:
@@ -251,21 +258,17 @@ class IPVS:
         The routing provider chooses LOCAL_IN or FORWARD; without a provider, virtual addresses are local. A packet with no way in is dropped
         before any hook. Never raises for what is in the packet.
         """
-        ns = self.ns
-        chosen: Hook | None
-        if hook is None and self.env.routing is None and not pkt.mark:  # what _hook_of does with most packets; a call would cost as much again
-            chosen = LOCAL_IN if ns.services.vips.get((pkt.af, pkt.dst >> 16)) else ns.routing.input_hook(pkt)
-        else:
+        chosen = None
+        if hook is not None or pkt.mark or self.env.routing is not None:
             chosen = self._hook_of(pkt, hook)
-        if chosen is None:
-            return Outcome(Verdict.DROP, (), None, Reason("no route", "the host drops it before any hook", Hook.LOCAL_IN))
-        before = ns.emit
-        if before is None:
+            if chosen is None:
+                return Outcome(Verdict.DROP, (), None, Reason("no route", "the host drops it before any hook", LOCAL_IN))
+        if self.ns.emit is None:
             kept = self.fast.tell(pkt, chosen)
             if kept is not None:  # sent or passed on as it is now: nothing for the local stack, no errors
-                action = kept[-1]
+                action: Action = kept[0]
                 if type(action) is Nat and pkt.rare is None:
-                    outcome: Outcome = _new(Outcome)  # a call of __init__ would cost as much as a quarter of the packet
+                    outcome: Outcome = OrdinaryOutcome()
                     outcome.verdict = action.verdict
                     outcome.delivered = outcome._emitted = None
                     outcome._why = kept
@@ -276,6 +279,15 @@ class IPVS:
                     packet.bits = 0
                     packet.device = None
                 return Outcome(action.verdict, (packet,), None, kept)
+        return self._receive_layered(pkt, chosen)
+
+    def _receive_layered(self, pkt: Packet, hook: Hook | None) -> Outcome:
+        """What `receive` does, with every decision watched; ``hook``: None if the host's own addresses are loopback and the virtual ones."""
+        ns = self.ns
+        if hook is None:
+            hook = self._hook_of(pkt, None)
+            assert hook is not None  # only a provider drops packets
+        before = ns.emit
         events: list[Event] = []
         if before is None:
             ns.watch(events.append)
@@ -288,7 +300,7 @@ class IPVS:
             ns.watch(both)
         sent_before = len(ns.outbox)
         try:
-            action = run_hook(ns, chosen, pkt)
+            action = run_hook(ns, hook, pkt)
         finally:
             ns.watch(before)
             if not self.fast.tables:
@@ -300,10 +312,10 @@ class IPVS:
         if packet is not None and packet is not pkt:
             packet.bits &= ~PKT_PROPERTY
             packet.device = None
-        if action.verdict is Verdict.ACCEPT and chosen is Hook.LOCAL_IN:
+        if action.verdict is Verdict.ACCEPT and hook is LOCAL_IN:
             packet, delivered = None, packet
         emitted = ([packet] if packet is not None else []) + errors
-        return Outcome(action.verdict, tuple(emitted), delivered, Reason(action.reason, REASONS[action.reason], chosen, tuple(events)))
+        return Outcome(action.verdict, tuple(emitted), delivered, Reason(action.reason, REASONS[action.reason], hook, tuple(events)))
 
     def _hook_of(self, pkt: Packet, hook: Hook | str | None) -> Hook | None:
         if hook is not None:

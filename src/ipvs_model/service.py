@@ -14,7 +14,7 @@ from attrs import field, frozen, validators
 from ipvs_model import html
 from ipvs_model.events import ServiceKey, ServiceLookup
 from ipvs_model.fields import Field
-from ipvs_model.flags import AF_INET, FTPDATA, FTPPORT, IP_VS_SVC_F_HASHED, IPPROTO_TCP
+from ipvs_model.flags import AF_INET, AF_INET6, FTPDATA, FTPPORT, IP_VS_SVC_F_HASHED, IPPROTO_TCP
 from ipvs_model.netns import Netns
 from ipvs_model.stats import SumStats
 
@@ -164,7 +164,8 @@ class ServiceTable:
         self.ns = ns
         self.by_addr: dict[tuple[int, int], Service] = {}  #: (family << 16 | protocol, endpoint) → service
         self.by_mark: dict[tuple[int, int], Service] = {}
-        self.vips: Counter[tuple[int, int]] = Counter()  #: address services on each virtual address
+        #: family → how many address services each virtual address has
+        self.vips: dict[int, Counter[int]] = {AF_INET: Counter(), AF_INET6: Counter()}
 
     def __len__(self) -> int:
         return len(self.by_addr) + len(self.by_mark)
@@ -179,7 +180,7 @@ class ServiceTable:
             self.by_mark[svc.af, svc.fwmark] = svc
         else:
             self.by_addr[svc.af << 16 | svc.protocol, svc.endpoint] = svc
-            self.vips[svc.af, svc.addr] += 1
+            self.vips[svc.af][svc.addr] += 1
         svc.flags |= IP_VS_SVC_F_HASHED
         svc.refcnt += 1
 
@@ -189,7 +190,10 @@ class ServiceTable:
             del self.by_mark[svc.af, svc.fwmark]
         else:
             del self.by_addr[svc.af << 16 | svc.protocol, svc.endpoint]
-            self.vips[svc.af, svc.addr] -= 1
+            virtual = self.vips[svc.af]
+            virtual[svc.addr] -= 1
+            if not virtual[svc.addr]:
+                del virtual[svc.addr]
         svc.flags &= ~IP_VS_SVC_F_HASHED
         svc.refcnt -= 1
 
@@ -236,7 +240,7 @@ class ServiceTable:
 
     def has_vip(self, af: int, addr: int, mark: int) -> bool:
         """Whether an address is a virtual one, or the mark a service's."""
-        return self.vips.get((af, addr), 0) > 0 or bool(mark and (af, mark) in self.by_mark)
+        return addr in self.vips[af] or bool(mark and (af, mark) in self.by_mark)
 
 
 def find_dest(ns: Netns, af: int, dest_af: int, daddr: int, dport: int, vaddr: int, vport: int, protocol: int, fwmark: int, masq: bool) -> Dest | None:

@@ -111,11 +111,21 @@ class FastPath:
         cp.timeout = state.timeout
         return action
 
-    def tell(self, pkt: Packet, hook: Hook) -> Kept | None:
-        """`process`, and what is needed to tell of it; None, and nothing has changed, if the packet is not for this road or finds no entry."""
+    def tell(self, pkt: Packet, hook: Hook | None) -> Kept | None:
+        """`process`, and what is needed to tell of it; None, and nothing has changed, if the packet is not for this road or finds no entry.
+
+        ``hook``: None if the host's own addresses are loopback and the virtual ones (no ordinary entry's client has a loopback address).
+        """
         table = self.tables.get(pkt.lane)
-        cp = None if table is None else table.get(pkt.src if hook is LOCAL_IN else pkt.dst)
-        if cp is None:
+        if table is None:
+            return None
+        if hook is None:
+            hook = LOCAL_IN if pkt.dst >> 16 in table.virtual else FORWARD
+        if hook is LOCAL_IN:
+            cp = table.get(pkt.src)
+        else:
+            cp = table.get(pkt.dst)
+        if cp is None or not cp.quick:
             return None
         before, quick = cp.state, cp.quick
         self.layered = decline
@@ -125,4 +135,4 @@ class FastPath:
             return None
         dest: Dest = cp.dest  # type: ignore[assignment]
         counted = dest.stats.inpkts if hook is LOCAL_IN else dest.stats.outpkts
-        return pkt, hook, pkt.mark, pkt.device, cp, quick, before, cp.state, cp.timeout, cp.refcnt, dest, counted, self.clock.now, cp.expires, cp.xmit, action
+        return action, pkt, hook, pkt.mark, pkt.device, cp, quick, before, cp.state, cp.timeout, cp.refcnt, dest, counted, self.clock.now, cp.expires, cp.xmit

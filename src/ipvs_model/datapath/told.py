@@ -25,6 +25,7 @@ Kept: TypeAlias = tuple[Any, ...]
 class Told(NamedTuple):
     """The objects that a packet met, and their members that will move on."""
 
+    action: Action
     packet: Packet
     hook: Hook
     mark: int
@@ -40,7 +41,6 @@ class Told(NamedTuple):
     now: int
     expires: int
     xmit: Transmitter
-    action: Action
 
 
 def _arrived(told: Told) -> Packet:
