@@ -37,25 +37,32 @@ class Rare:
         self.pieces = pieces
 
 
-class PacketFields:
-    """Members and bytes of a packet; `Packet` adds the ways to make one."""
+class QuickFields:
+    """The members that every packet is asked for: those of one class lie side by side in memory."""
 
-    #: A fast path that owns a packet may rewrite it in place: it stores src, dst, ttl and adds LAZY_HEADER or LAZY_NAT to `lazy` (plain packets, no PKT_PARTIAL, none that was parsed).
-    __slots__ = ("af", "bits", "device", "df", "dst", "flags", "l4", "lane", "lazy", "length", "mark", "proto", "rare", "src", "store", "ttl")
+    __slots__ = ("bits", "dst", "flags", "lane", "length", "src", "ttl")
 
-    af: int  #: AF_INET or AF_INET6
-    proto: int  #: transport protocol, after IPv6 extension headers; negative (an errno) if the header chain is broken
     src: int  #: source endpoint, address << 16 | port; port 0 where there are no ports
     dst: int  #: destination endpoint
     flags: int  #: TCP flags F 1, S 2, R 4, A 16; -1 if not TCP or fewer than 20 bytes of it
     length: int  #: bytes of the packet from the IP header on
     ttl: int  #: TTL or hop limit
+    lane: int  #: af << 16 | proto of a `plain` packet, 0 of any other: the key of the table that its connection is in
+    bits: int  #: PKT_* of flags.py
+
+
+class PacketFields(QuickFields):
+    """Members and bytes of a packet; `Packet` adds the ways to make one."""
+
+    #: A fast path that owns a packet may rewrite it in place: it stores src, dst, ttl and adds LAZY_HEADER or LAZY_NAT to `lazy` (plain packets, no PKT_PARTIAL, none that was parsed).
+    __slots__ = ("af", "device", "df", "l4", "lazy", "mark", "proto", "rare", "store")
+
+    af: int  #: AF_INET or AF_INET6
+    proto: int  #: transport protocol, after IPv6 extension headers; negative (an errno) if the header chain is broken
     l4: int  #: offset of the transport header
     df: bool  #: IPv4 "don't fragment"
-    lane: int  #: af << 16 | proto of a `plain` packet, 0 of any other: the key of the table that its connection is in
     mark: int  #: fwmark
     device: str | None  #: input device; None: made by this host
-    bits: int  #: PKT_* of flags.py
     rare: Rare | None
     store: bytes | tuple[object, ...]
     lazy: int

@@ -15,7 +15,6 @@ from ipvs_model.packet.text import constructor_call, parse_call
 if TYPE_CHECKING:
     from ipvs_model.addresses import AddressLike, EndpointLike
 
-_new: Final = object.__new__
 _tcp: Final = IPV4_TCP.unpack_from
 _ports: Final = IPV4_PORTS.unpack_from
 _FRAGMENT: Final = IP_MF | IP_OFFSET
@@ -46,7 +45,7 @@ class Packet(PacketFields):
         if n >= 40 and cls is Packet and raw.__class__ is bytes and not frag_max_size:
             vihl, tos, total, ident, word, ttl, proto, saddr, daddr, sport, dport, seq, ack, flags = _tcp(raw)
             if proto == IPPROTO_TCP and vihl == 0x45 and total == n and not word & _FRAGMENT:
-                segment: ParsedTcp = _new(ParsedTcp)
+                segment = ParsedTcp()
                 segment.af = AF_INET
                 segment.proto = IPPROTO_TCP
                 segment.src = saddr << 16 | sport
@@ -72,7 +71,7 @@ class Packet(PacketFields):
                 segment.seq = seq
                 segment.ack = ack
                 return segment
-        p = _new(cls)
+        p = cls()
         p.mark = mark
         p.device = device
         p.bits = bits
@@ -153,7 +152,7 @@ class Packet(PacketFields):
     @classmethod
     def tcp_between(cls, af: int, src: int, dst: int, flags: int = 2, payload: bytes = b"", mark: int = 0, device: str | None = None) -> Packet:
         """The same as `tcp` for generators of traffic: endpoints and flags are ints that nobody checks, the rest has the defaults."""
-        p = _new(cls)
+        p = cls()
         p.af = af
         p.proto = IPPROTO_TCP
         p.src = src
@@ -330,7 +329,7 @@ class Packet(PacketFields):
     # --- copies -------------------------------------------------------------------------------------------------------
     def clone(self) -> Packet:
         """Another packet object with the same fields, bytes and marks."""
-        p = _new(Packet)
+        p = Packet()
         p.af = self.af
         p.proto = self.proto
         p.src = self.src
@@ -392,7 +391,7 @@ def _constructed(
     """A plain packet whose bytes are not built yet; flags and store are still to be set, length counts the IP header only."""
     for name, number, width in (("ttl", ttl, 8), ("tos", tos, 8), ("id", id, 16)):
         build.check_range(name, number, width)
-    p = _new(cls)
+    p = cls()
     p.af = af
     p.proto = proto
     p.src = src

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from struct import pack_into
-from typing import Final
 
 from ipvs_model.flags import AF_INET, IP_VS_DIR_INPUT, IPPROTO_ICMPV6, IPPROTO_SCTP, IPPROTO_TCP, IPPROTO_UDP, PKT_PARTIAL
 from ipvs_model.packet.checksum import TRANSPORT_CHECKSUMS, csum16, pseudo_csum, pseudo_sum, sctp_csum, update_csum
@@ -12,8 +11,6 @@ from ipvs_model.packet.packet import Packet
 from ipvs_model.packet.parse import IP_OFFSET, PORT_PROTOCOLS
 from ipvs_model.packet.patch import set_header
 from ipvs_model.packet.view import IpHdr
-
-_new: Final = object.__new__
 
 
 def dec_ttl(p: Packet) -> Packet:
@@ -27,7 +24,7 @@ def dec_ttl(p: Packet) -> Packet:
 
 def translated(p: Packet, src: int, dst: int, ttl: int, bits: int) -> Packet:
     """A plain packet with other endpoints and TTL; the bytes follow when they are wanted. The quick road of dnat and snat."""
-    q = _new(Packet)
+    q = Packet()
     q.af = p.af
     q.proto = p.proto
     q.src = src

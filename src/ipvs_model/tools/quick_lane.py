@@ -41,7 +41,7 @@ def quick_lane(replay: Replay, link_types: Container[str], opens: bool = True) -
     ethernet = LINK_TYPES[ETHERNET][0]
     to_server: dict[str, list[int]] = {}  # reason → how many, and the first
     to_client: dict[str, list[int]] = {}
-    new, number, unpack = object.__new__, int.from_bytes, FIELDS.unpack_from
+    number, unpack = int.from_bytes, FIELDS.unpack_from
 
     met = -1  # the link type, as soon as it is among those met
 
@@ -86,7 +86,7 @@ def quick_lane(replay: Replay, link_types: Container[str], opens: bool = True) -
             return False
         replay.last_time = time
         # what Packet.parse makes of it, without looking again, nor at what nobody reads
-        packet = new(Packet)
+        packet = Packet()
         packet.af = AF_INET
         packet.proto = IPPROTO_TCP
         packet.src = src

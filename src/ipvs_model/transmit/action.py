@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from ipvs_model.dest import Dest
     from ipvs_model.routing import Route
 
-_new: Final = object.__new__
 WITH_NAT: Final = tuple(lazy | LAZY_NAT for lazy in range(8))  #: a look into a tuple costs less than an operator
 
 #: every value of ``Action.reason``, in words
@@ -178,7 +177,7 @@ class Nat(Action):
         if packet.bits or not packet.lane:
             return self._with_care(packet)
         # what rewrite.translated does, without a call
-        q = _new(Packet)
+        q = Packet()
         q.af = packet.af
         q.proto = packet.proto
         q.src = self.virt or packet.src
