@@ -7,6 +7,8 @@ from enum import Enum
 from types import FunctionType, MethodType
 from typing import Any, Final
 
+from ipvs_model.stats import Estimated
+
 PLAIN: Final = (int, str, bytes, float, bool, type(None), Enum)
 SKIPPED: Final = (FunctionType, MethodType, type)
 
@@ -47,6 +49,8 @@ def _parts(thing: Any) -> list[Any]:
         return sorted(thing, key=repr)
     if isinstance(thing, list | tuple):
         return list(thing)
+    if isinstance(thing, Estimated):
+        thing.avg  # noqa: B018  # brings the averages up to date, as reading them does
     parts: list[Any] = []
     for kind in type(thing).__mro__:
         slots = kind.__dict__.get("__slots__", ())

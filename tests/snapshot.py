@@ -14,12 +14,14 @@ from typing import Any
 import attrs
 
 from ipvs_model.ipvs import IPVS
+from ipvs_model.stats import Estimated
 from ipvs_model.timers import Clock, Timer
 
 SKIPPED = {
     "IPVS": {"env", "fast", "_watchers"},
     "Netns": {"env", "emit", "log_lines", "outbox", "served"},
     "State": {"also", "bucket", "expires", "kept", "rows", "quick"},
+    "ConnTable": {"born", "born_at"},
     "Dest": {"route", "usual", "xmits"},
     "Service": {"opens"},
     "TemplateState": {"also", "bucket", "expires", "kept", "rows", "quick"},
@@ -46,6 +48,8 @@ def members(thing: Any) -> list[tuple[Any, Any]]:
     skipped = SKIPPED.get(type(thing).__name__, set())
     slots = [name for kind in type(thing).__mro__ for name in getattr(kind, "__slots__", ())]
     slots = [name for name in slots if name not in ("__weakref__", "__dict__")]
+    if isinstance(thing, Estimated):
+        thing.avg  # noqa: B018  # brings the averages up to date
     if isinstance(thing, Timer):
         skipped = skipped | {"bucket", "prev", "next"}
     values = [(name, getattr(thing, name)) for name in dict.fromkeys(slots) if hasattr(thing, name)]

@@ -59,7 +59,7 @@ FIELDS: Final = (
     Field("flags", "flags", "u32", "slot"),
     Field("protocol", "protocol", "u16", "derived", "that of the dict it belongs to; 0: fwmark template"),
     Field("daf", "daf", "u16", "derived", "family of real: the destination's"),
-    Field("ipvs", "ipvs", "pointer", "slot", "the Netns"),
+    Field("ipvs", "ipvs", "pointer", "derived", "that of the dict it belongs to"),
     Field("refcnt", "refcnt", "refcount", "slot"),
     Field("timer", "expires, bucket, prev, next", "timer_list", "slot", "the entry is its own timer"),
     Field("timeout", "timeout", "unsigned long", "slot", "jiffies; 0 drops the whole control chain"),
@@ -67,7 +67,7 @@ FIELDS: Final = (
     Field("state", "state", "u16", "slot", "a State; .index is the number"),
     Field("old_state", "old_state", "u16", "ext", "state at the last sync decision"),
     Field("fwmark", "fwmark", "u32", "ext", "the packet's mark at creation"),
-    Field("sync_endtime", "sync_endtime", "unsigned long", "slot"),
+    Field("sync_endtime", "sync_endtime", "unsigned long", "derived", "the second half of born"),
     Field("control", "control", "pointer", "slot"),
     Field("n_control", "n_control", "atomic int", "ext"),
     Field("dest", "dest", "pointer", "slot"),
@@ -114,12 +114,13 @@ NO_SEQ: Final = Seq()
 class ConnExt:
     """What few entries have: helper, engine, sync and mark data."""
 
-    __slots__ = ("app", "app_data", "daf", "fwmark", "in_seq", "n_control", "old_state", "out_seq", "pe", "pe_data", "seqadj")
+    __slots__ = ("app", "app_data", "daf", "fwmark", "hnext", "in_seq", "n_control", "old_state", "out_seq", "pe", "pe_data", "seqadj")
 
     def __init__(self, daf: int) -> None:
         self.daf = daf
         self.n_control = 0
         self.fwmark = 0
+        self.hnext: Conn | None = None
         self.old_state = 0
         self.app: Any = None
         self.app_data = 0
@@ -159,8 +160,9 @@ def _ext_property(name: str, default: Any) -> property:
 class Table(dict[int, "Conn"]):
     """The entries of one family and protocol: client endpoint → the newest one."""
 
-    __slots__ = ("af", "odd", "protocol", "virtual")
+    __slots__ = ("af", "ns", "odd", "protocol", "virtual")
 
+    ns: Netns
     af: int
     protocol: int
     odd: bool  #: some entry was not an ordinary one (see ``Conn.is_ordinary``)
@@ -171,13 +173,11 @@ class Conn(Timer):
     """``struct ip_vs_conn``: one entry. It is its own timer; rare members hang on ``ext``."""
 
     __slots__ = (
-        "client", "control", "dest", "ext", "flags", "hash_seq", "hnext", "in_pkts", "ipvs", "quick", "real", "refcnt", "state", "sync_endtime", "table",
-        "timeout", "virt", "xmit",
+        "born", "client", "control", "dest", "ext", "flags", "in_pkts", "quick", "real", "refcnt", "state", "table", "timeout", "virt", "xmit",
     )  # fmt: skip
 
     __init__ = object.__init__  # without one of Python's an object is made in half the time; `blank_conn` fills it
 
-    ipvs: Netns
     table: Table  #: where entries of its family and protocol stand
     client: int
     virt: int
@@ -191,13 +191,12 @@ class Conn(Timer):
     in_pkts: int
     xmit: Any
     quick: int  #: if nothing about it is unusual, the row of ``State.quick`` for its client's packets; else 0
-    hnext: Conn | None
-    hash_seq: int  #: grows; entries hashed one after the other into one table have the same, and stand there in order
-    sync_endtime: int
+    born: tuple[int, int]  #: hash_seq and sync_endtime: one object for many entries
     ext: ConnExt | None
 
     fwmark = _ext_property("fwmark", 0)  #: mark of the packet that made it
     n_control = _ext_property("n_control", 0)  #: entries that it controls
+    hnext = _ext_property("hnext", None)  #: the next older entry of the same client endpoint
     old_state = _ext_property("old_state", 0)
     app = _ext_property("app", None)
     app_data = _ext_property("app_data", 0)
@@ -206,6 +205,25 @@ class Conn(Timer):
     pe = _ext_property("pe", None)
     pe_data = _ext_property("pe_data", b"")
     seqadj = _ext_property("seqadj", None)
+
+    @property
+    def ipvs(self) -> Netns:
+        """The namespace."""
+        return self.table.ns
+
+    @property
+    def hash_seq(self) -> int:
+        """Grows; entries hashed one after the other into one table have the same, and stand there in order."""
+        return self.born[0]
+
+    @property
+    def sync_endtime(self) -> int:
+        """When it was last sent to a backup, and how often since, in the two low bits; at first, when it was made."""
+        return self.born[1]
+
+    @sync_endtime.setter
+    def sync_endtime(self, jiffy: int) -> None:
+        self.born = self.born[0], jiffy
 
     @property
     def af(self) -> int:
@@ -270,7 +288,7 @@ class Conn(Timer):
     @property
     def is_ordinary(self) -> bool:
         """All of it that is to be undone is its place in the table and what its destination counts."""
-        if not self.quick or self.ext is not None or self.control is not None or self.hnext is not None:
+        if not self.quick or self.ext is not None or self.control is not None:
             return False
         return not self.xmit.counted and not self.flags & IP_VS_CONN_F_NFCT and self.table.get(self.client) is self
 
@@ -305,8 +323,8 @@ class Conn(Timer):
 
     def fire_from(self, bucket: Bucket) -> int:
         """Of entries that nobody holds, this one and those behind it in the same table: all that ``expire`` does with ordinary ones, in one go."""
-        ns = self.ipvs
         table = self.table
+        ns = table.ns
         if ns.emit is not None:
             return super().fire_from(bucket)
         is_odd = table.odd
@@ -448,10 +466,9 @@ class Conn(Timer):
             emit(ControlMoved("ip_vs_control_del", self.key(), control.key(), -1, control.n_control))
 
 
-def blank_conn(ns: Netns, table: Table, client: int, virt: int, real: int, flags: int) -> Conn:
-    """An entry with the caller's reference; still to be set: ``state``, ``timeout``, ``dest``, ``xmit``, ``in_pkts``, ``quick``, ``hash_seq``, the timer."""
+def blank_conn(table: Table, client: int, virt: int, real: int, flags: int) -> Conn:
+    """An entry with the caller's reference; still to be set: ``born``, ``state``, ``timeout``, ``dest``, ``xmit``, ``in_pkts``, ``quick``, the timer."""
     cp: Conn = Conn()
-    cp.ipvs = ns
     cp.table = table
     cp.client = client
     # only the first 32-bit word of a fwmark template's address counts, and it is all that an int mark fills
@@ -459,12 +476,8 @@ def blank_conn(ns: Netns, table: Table, client: int, virt: int, real: int, flags
     cp.real = real
     cp.flags = flags
     cp.refcnt = 1
-    cp.control = cp.hnext = cp.ext = cp.bucket = None
-    now = ns.clock.now
-    if ns.endtime_at is not now:  # not the same object: at worst computed once more
-        ns.endtime_at, ns.endtime = now, now & ~3
-    cp.sync_endtime = ns.endtime  # one int for all entries of a jiffy
-    ns.conn_count += 1
+    cp.control = cp.ext = cp.bucket = None
+    table.ns.conn_count += 1
     return cp
 
 
@@ -473,9 +486,10 @@ def new_conn(ns: Netns, param: ConnParam, daf: int, real: int, flags: int, dest:
 
     source: ip_vs_conn.c, ip_vs_conn_new
     """
-    cp = blank_conn(ns, ns.conns.table(param.af, param.protocol), param.client, param.virt, real, flags)
+    cp = blank_conn(ns.conns.table(param.af, param.protocol), param.client, param.virt, real, flags)
     cp.dest = cp.xmit = None
-    cp.in_pkts = cp.hash_seq = cp.quick = cp.expires = 0
+    cp.born = 0, ns.clock.now & ~3
+    cp.in_pkts = cp.quick = cp.expires = 0
     cp.prev = cp.next = UNLINKED
     if daf != param.af:
         cp.ext = ConnExt(daf)

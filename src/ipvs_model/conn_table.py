@@ -51,6 +51,8 @@ class ConnTable:
         self.crossed = False  #: some client endpoint has been a virtual one too
         self.seq = 0  #: the last ``Conn.hash_seq``
         self.filling: dict[int, Conn] | None = None  #: the table whose next entry gets the same
+        self.born = 0, 0  #: ``Conn.born`` of ordinary entries put there in the jiffy ``born_at``
+        self.born_at = -1
 
     # -- hashing ---------------------------------------------------------------------------------------------------
 
@@ -66,7 +68,7 @@ class ConnTable:
         table = self.tables.get(number)
         if table is None:
             table = self.tables[number] = Table()
-            table.af, table.protocol = af, protocol
+            table.ns, table.af, table.protocol = self.ns, af, protocol
             table.odd = False
             table.virtual = self.ns.services.vips[af]
             self.ns.quick_changed()
@@ -110,14 +112,24 @@ class ConnTable:
         return True
 
     def number(self, cp: Conn, table: dict[int, Conn]) -> None:
-        """Give an entry that has just been put in a table its ``hash_seq``: one for as many as possible, for ints weigh much.
+        """Give an entry that has just been put in a table its ``hash_seq``: one for as many as possible.
 
         An entry chained to older ones gets one of its own, since the dict keeps the place of the first under a key.
         """
         if table is not self.filling or cp.hnext is not None:
             self.seq += 1
+            self.born_at = -1
         self.filling = table if cp.hnext is None else None
-        cp.hash_seq = self.seq
+        cp.born = self.seq, cp.born[1]
+
+    def newborn(self, table: Table) -> tuple[int, int]:
+        """``born`` for a new entry, put in a table where nothing stands under its key."""
+        if table is not self.filling:
+            self.seq += 1
+            self.filling = table
+        self.born_at = now = self.ns.clock.now
+        self.born = born = self.seq, now & ~3
+        return born
 
     def _remove(self, cp: Conn) -> None:
         table, key = self._place(cp)

@@ -131,8 +131,6 @@ class Netns:
         self.mixed_address_family_dests = 0
         self.conn_count = 0
         self.overheads_wrap = False  #: some destination's overhead may not fit a C ``int``
-        self.endtime_at = -1  #: jiffy for which ``endtime`` holds
-        self.endtime = 0  #: first sync_endtime of the entries made in that jiffy
         self.no_cport_count = 0  #: global in the kernel: shared by all namespaces
 
         # defence

@@ -80,13 +80,14 @@ class State(Deadline):
     then QUICK_INPUT, QUICK_INPUT_ONLY, QUICK_OUTPUT.
     """
 
-    __slots__ = ("active", "index", "name", "quick", "rows")
+    __slots__ = ("active", "inactive", "index", "name", "quick", "rows")
 
     def __init__(self, row: StateRow, hz: int) -> None:
         super().__init__(row.timeout * hz)
         self.index = row.index
         self.name = row.name
         self.active = row.active
+        self.inactive = 0 if row.active else IP_VS_CONN_F_INACTIVE  #: what an entry's flags should say of it
         self.rows: tuple[tuple[State, ...], ...] = ()
         self.quick: tuple[tuple[State | None, ...], ...] = (LOOK, LOOK, LOOK, LOOK)
 
@@ -94,10 +95,10 @@ class State(Deadline):
         return f"<State {self.name}>"
 
     def __getstate__(self) -> tuple[Any, ...]:
-        return super().__getstate__(), self.index, self.name, self.active, self.rows, self.quick
+        return super().__getstate__(), self.index, self.name, self.active, self.inactive, self.rows, self.quick
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
-        timeout, self.index, self.name, self.active, self.rows, self.quick = state
+        timeout, self.index, self.name, self.active, self.inactive, self.rows, self.quick = state
         super().__setstate__(timeout)
 
 
@@ -247,16 +248,16 @@ def enter_state(cp: Conn, state: State, established: int, direction: int = IP_VS
     """
     before = cp.state
     if state is not before:
-        change_state(cp, state, established)
+        cp.state = state
+        follow_state(cp, state, established)
     cp.timeout = state.timeout
     emit = cp.ipvs.emit
     if emit is not None:
         emit(StateChanged("state_transition", cp.key(), DIRECTION_NAMES[direction], event, before.name, state.name, state.timeout))
 
 
-def change_state(cp: Conn, state: State, established: int) -> None:
-    """A change of state moves the active counter and may assure the template."""
-    cp.state = state
+def follow_state(cp: Conn, state: State, established: int) -> None:
+    """What a change of state brings about: the active counter moves, the template may become an assured one."""
     dest = cp.dest
     if dest is not None:
         if cp.flags & IP_VS_CONN_F_INACTIVE:

@@ -48,11 +48,12 @@ class StatsEntry:
 class Estimated:
     """The estimator's side of ``struct ip_vs_stats``: samples, zero points, rates; and the live count of connections."""
 
-    __slots__ = ("added", "avg", "conns", "kstats", "kstats0", "last", "row")
+    __slots__ = ("_avg", "added", "conns", "idle", "kstats", "kstats0", "last", "row")
 
     def __init__(self) -> None:
         self.conns = 0
-        self.kstats = self.kstats0 = self.last = self.avg = ZERO5
+        self.kstats = self.kstats0 = self.last = self._avg = ZERO5
+        self.idle = 0  #: estimations in which nothing had moved, not in ``_avg`` yet
         self.row = -1  #: row of the estimator, -1: pending
         self.added = 0  #: jiffy at which it became pending
 
@@ -63,20 +64,26 @@ class Estimated:
     def estimate(self) -> None:
         """One estimation, as if exactly 2 s had passed since the one before (source: ip_vs_est.c, ip_vs_chain_estimation)."""
         live = self.live()
-        if live == self.last and self.avg == ZERO5:
+        if live == self.last:
+            self.idle += 1
             self.kstats = live
             return
-        conns, inpkts, outpkts, inbytes, outbytes = self.last
-        old = cps, inpps, outpps, inbps, outbps = self.avg
-        avg = (
-            cps + ((live[0] - conns << PKTS_SHIFT) - cps >> 2),
-            inpps + ((live[1] - inpkts << PKTS_SHIFT) - inpps >> 2),
-            outpps + ((live[2] - outpkts << PKTS_SHIFT) - outpps >> 2),
-            inbps + ((live[3] - inbytes << BYTES_SHIFT) - inbps >> 2),
-            outbps + ((live[4] - outbytes << BYTES_SHIFT) - outbps >> 2),
-        )
-        self.avg = avg if min(avg) >= 0 and max(avg) < FAR and max(old) < FAR else _wrapped_avg(live, self.last, old)
+        self.avg = _moved(self.avg, self.last, live)
         self.kstats = self.last = live
+
+    @property
+    def avg(self) -> Five:
+        """The averages, scaled: see ``SCALE``."""
+        while self.idle:
+            avg = _moved(self._avg, self.last, self.last)
+            self.idle = self.idle - 1 if avg != self._avg else 0  # it comes to rest
+            self._avg = avg
+        return self._avg
+
+    @avg.setter
+    def avg(self, averages: Five) -> None:
+        self._avg = averages
+        self.idle = 0
 
     def zero(self) -> None:
         """Set the zero points to the *sampled* values and the rates to 0 (source: ip_vs_ctl.c, ip_vs_zero_stats)."""
@@ -88,6 +95,20 @@ class Estimated:
         counters = ((value - base) & U64 for value, base in zip(self.kstats, self.kstats0, strict=True))
         avg = self.avg
         return StatsEntry(*counters, *((value + 0x1FF >> 10) & U64 for value in avg[:3]), *((value + 0xF >> 5) & U64 for value in avg[3:]))
+
+
+def _moved(old: Five, last: Five, live: Five) -> Five:
+    """The averages after one more estimation."""
+    cps, inpps, outpps, inbps, outbps = old
+    conns, inpkts, outpkts, inbytes, outbytes = last
+    avg = (
+        cps + ((live[0] - conns << PKTS_SHIFT) - cps >> 2),
+        inpps + ((live[1] - inpkts << PKTS_SHIFT) - inpps >> 2),
+        outpps + ((live[2] - outpkts << PKTS_SHIFT) - outpps >> 2),
+        inbps + ((live[3] - inbytes << BYTES_SHIFT) - inbps >> 2),
+        outbps + ((live[4] - outbytes << BYTES_SHIFT) - outbps >> 2),
+    )
+    return avg if min(avg) >= 0 and max(avg) < FAR and max(old) < FAR else _wrapped_avg(live, last, old)
 
 
 def _wrapped_avg(live: Five, last: Five, avg: Five) -> Five:

@@ -409,16 +409,21 @@ class Clock:
             deadline.bucket = bucket
             deadline.also = self._fresh
             self._fresh = deadline
+        # what arm_in does, without a call; an expiry of now or later is in one bucket only in exact mode
+        expires = deadline.expires
         old = timer.bucket
-        if old is None:  # here and below: what arm_in does first, without a call
-            timer.expires = deadline.expires
-            timer.bucket = timer.prev = bucket
-            timer.next = first = bucket.next
-            first.prev = bucket.next = timer
-        elif old is bucket:
-            timer.expires = deadline.expires
-        else:
-            self.arm_in(timer, deadline.expires, bucket)
+        if old is not None:
+            # the clocks are the same object until a timer of this jiffy has been run
+            ran = self._clk is not self.now and self._wheel and old.tick < self._clk
+            if old is bucket or timer.expires == expires or (ran and bucket.index == old.index):
+                timer.expires = expires
+                return
+            timer.prev.next = following = timer.next
+            following.prev = timer.prev
+        timer.expires = expires
+        timer.bucket = timer.prev = bucket
+        timer.next = first = bucket.next
+        first.prev = bucket.next = timer
 
     def spoil(self) -> None:
         """Let no Deadline have a bucket: what was found holds no more, or is not to be used."""

@@ -58,7 +58,7 @@ def test_entries_that_only_their_transmitter_counts_are_taken_off_it():
     ipvs = IPVS()
     ipvs.add_dest(ipvs.add_service("udp", "192.0.2.1:0", scheduler="rr", persistent=10), "10.1.0.11:0")
     for port in (1, 2):
-        ipvs.run_hook(1, Packet.udp("203.0.113.7:40000", ("192.0.2.1", port)))
+        ipvs.run_hook(1, Packet.udp(("203.0.113.7", 40000 + port), ("192.0.2.1", port)))
     entries = [cp for cp in ipvs.conns() if not cp.is_template]
     for cp in entries:
         cp.control_del()

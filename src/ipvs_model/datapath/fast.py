@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Final
 
 from ipvs_model.datapath.hooks import run_hook
 from ipvs_model.datapath.opening import open_connection
-from ipvs_model.flags import AF_INET, Hook
-from ipvs_model.protocol import QUICK_INPUT, QUICK_OUTPUT, change_state
+from ipvs_model.flags import AF_INET, IP_VS_CONN_F_INACTIVE, Hook
+from ipvs_model.protocol import QUICK_INPUT, QUICK_OUTPUT, follow_state
 from ipvs_model.protocols.tcp import ESTABLISHED
 from ipvs_model.transmit.action import Accepted
 
@@ -103,7 +103,9 @@ class FastPath:
         else:
             return self.layered(self.ns, hook, pkt)
         if state is not before:
-            change_state(cp, state, ESTABLISHED)
+            cp.state = state
+            if cp.flags & IP_VS_CONN_F_INACTIVE != state.inactive or cp.control is not None:
+                follow_state(cp, state, ESTABLISHED)
         if cp.bucket is state.bucket:
             cp.expires = state.expires
         else:

@@ -87,7 +87,7 @@ def open_connection(ns: Netns, table: Table, pkt: Packet) -> Action | None:
     if sysctl.conntrack:
         flags |= IP_VS_CONN_F_NFCT
         table.odd = True
-    cp = blank_conn(ns, table, src, xmit.virt, xmit.real, flags)
+    cp = blank_conn(table, src, xmit.virt, xmit.real, flags)
     cp.state = state
     cp.timeout = state.timeout
     cp.in_pkts = 1
@@ -101,10 +101,8 @@ def open_connection(ns: Netns, table: Table, pkt: Packet) -> Action | None:
 
     table[src] = cp
     conns = ns.conns
-    if table is conns.filling:
-        cp.hash_seq = conns.seq
-    else:
-        conns.number(cp, table)
+    # not the same int object: at worst one more tuple
+    cp.born = conns.born if table is conns.filling and ns.clock.now is conns.born_at else conns.newborn(table)
 
     stats = xmit.stats
     stats.conns += 1
