@@ -7,7 +7,7 @@ source: ip_vs_conn.c, include/net/ip_vs.h
 
 from __future__ import annotations
 
-from collections.abc import Container
+from collections.abc import Container, Mapping
 from typing import Any, Final
 
 from attrs import frozen
@@ -44,7 +44,7 @@ from ipvs_model.flags import (
 )
 from ipvs_model.netns import Netns
 from ipvs_model.protocol import QUICK_INPUT, QUICK_INPUT_ONLY, TEMPLATE_NONE, State
-from ipvs_model.service import find_dest
+from ipvs_model.service import Service, find_dest
 from ipvs_model.timers import UNLINKED, Bucket, Timer
 
 FIELDS: Final = (
@@ -160,13 +160,14 @@ def _ext_property(name: str, default: Any) -> property:
 class Table(dict[int, "Conn"]):
     """The entries of one family and protocol: client endpoint → the newest one."""
 
-    __slots__ = ("af", "ns", "odd", "protocol", "virtual")
+    __slots__ = ("af", "ns", "odd", "protocol", "services", "virtual")
 
     ns: Netns
     af: int
     protocol: int
     odd: bool  #: some entry was not an ordinary one (see ``Conn.is_ordinary``)
-    virtual: Container[int]  #: the virtual addresses of the family
+    services: Mapping[int, Service]  #: those of its family and protocol, by virtual endpoint
+    virtual: Container[int]  #: the virtual addresses of its family
 
 
 class Conn(Timer):
@@ -176,7 +177,7 @@ class Conn(Timer):
         "born", "client", "control", "dest", "ext", "flags", "in_pkts", "quick", "real", "refcnt", "state", "table", "timeout", "virt", "xmit",
     )  # fmt: skip
 
-    __init__ = object.__init__  # without one of Python's an object is made in half the time; `blank_conn` fills it
+    __init__ = object.__init__  # without one of Python's an object is made in half the time; `new_conn` fills it
 
     table: Table  #: where entries of its family and protocol stand
     client: int
@@ -466,30 +467,23 @@ class Conn(Timer):
             emit(ControlMoved("ip_vs_control_del", self.key(), control.key(), -1, control.n_control))
 
 
-def blank_conn(table: Table, client: int, virt: int, real: int, flags: int) -> Conn:
-    """An entry with the caller's reference; still to be set: ``born``, ``state``, ``timeout``, ``dest``, ``xmit``, ``in_pkts``, ``quick``, the timer."""
-    cp: Conn = Conn()
-    cp.table = table
-    cp.client = client
-    # only the first 32-bit word of a fwmark template's address counts, and it is all that an int mark fills
-    cp.virt = virt
-    cp.real = real
-    cp.flags = flags
-    cp.refcnt = 1
-    cp.control = cp.ext = cp.bucket = None
-    table.ns.conn_count += 1
-    return cp
-
-
 def new_conn(ns: Netns, param: ConnParam, daf: int, real: int, flags: int, dest: Dest | None, fwmark: int) -> Conn:
     """Make an entry, bind it, and hash it unless it is a one-packet one; the caller holds a reference, the timer is not set.
 
     source: ip_vs_conn.c, ip_vs_conn_new
     """
-    cp = blank_conn(ns.conns.table(param.af, param.protocol), param.client, param.virt, real, flags)
-    cp.dest = cp.xmit = None
+    cp: Conn = Conn()
+    cp.table = ns.conns.table(param.af, param.protocol)
+    cp.client = param.client
+    # only the first 32-bit word of a fwmark template's address counts, and it is all that an int mark fills
+    cp.virt = param.virt
+    cp.real = real
+    cp.flags = flags
+    cp.refcnt = 1
+    cp.control = cp.dest = cp.xmit = cp.ext = cp.bucket = None
     cp.born = 0, ns.clock.now & ~3
     cp.in_pkts = cp.quick = cp.expires = 0
+    ns.conn_count += 1
     cp.prev = cp.next = UNLINKED
     if daf != param.af:
         cp.ext = ConnExt(daf)

@@ -70,6 +70,7 @@ class ConnTable:
             table = self.tables[number] = Table()
             table.ns, table.af, table.protocol = self.ns, af, protocol
             table.odd = False
+            table.services = self.ns.services.lane(number)
             table.virtual = self.ns.services.vips[af]
             self.ns.quick_changed()
         return table

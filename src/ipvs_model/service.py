@@ -164,6 +164,7 @@ class ServiceTable:
         self.ns = ns
         self.by_addr: dict[tuple[int, int], Service] = {}  #: (family << 16 | protocol, endpoint) → service
         self.by_mark: dict[tuple[int, int], Service] = {}
+        self.by_lane: dict[int, dict[int, Service]] = {}  #: the same without an order: family << 16 | protocol → endpoint → service
         #: family → how many address services each virtual address has
         self.vips: dict[int, Counter[int]] = {AF_INET: Counter(), AF_INET6: Counter()}
 
@@ -180,6 +181,7 @@ class ServiceTable:
             self.by_mark[svc.af, svc.fwmark] = svc
         else:
             self.by_addr[svc.af << 16 | svc.protocol, svc.endpoint] = svc
+            self.lane(svc.af << 16 | svc.protocol)[svc.endpoint] = svc
             self.vips[svc.af][svc.addr] += 1
         svc.flags |= IP_VS_SVC_F_HASHED
         svc.refcnt += 1
@@ -190,12 +192,17 @@ class ServiceTable:
             del self.by_mark[svc.af, svc.fwmark]
         else:
             del self.by_addr[svc.af << 16 | svc.protocol, svc.endpoint]
+            del self.by_lane[svc.af << 16 | svc.protocol][svc.endpoint]
             virtual = self.vips[svc.af]
             virtual[svc.addr] -= 1
             if not virtual[svc.addr]:
                 del virtual[svc.addr]
         svc.flags &= ~IP_VS_SVC_F_HASHED
         svc.refcnt -= 1
+
+    def lane(self, number: int) -> dict[int, Service]:
+        """Endpoint → address service, for one family << 16 | protocol."""
+        return self.by_lane.setdefault(number, {})
 
     def walk(self) -> list[Service]:
         """All services in dump order: address table by bucket, then fwmark table, newest first within a bucket."""

@@ -373,22 +373,22 @@ class Clock:
         """mod_timer() for who holds the bucket of expires already (see bucket_for)."""
         old = timer.bucket
         if old is not None:
-            if old is bucket:
+            if old is bucket or (self._wheel and timer.expires == expires) or (self._clk is not self.now and self._stays(old, bucket)):
                 timer.expires = expires
                 return
-            if self._wheel:
-                if timer.expires == expires:
-                    return
-                # The kernel compares indexes only: a timer of the running tick, moved by a whole turn of its level, stays and runs now.
-                if old.tick < self._clk and bucket.index == old.index:
-                    timer.expires = expires
-                    return
             timer.prev.next = timer.next
             timer.next.prev = timer.prev
         timer.expires = expires
         timer.bucket = timer.prev = bucket
         timer.next = first = bucket.next
         first.prev = bucket.next = timer
+
+    def _stays(self, old: Bucket, bucket: Bucket) -> bool:
+        """Whether a timer of the running tick, moved by a whole turn of its level, stays and runs now: the kernel compares indexes only.
+
+        Asked when the two clocks are not the same object: they are until a timer of this jiffy has been run.
+        """
+        return self._wheel and old.tick < self._clk and bucket.index == old.index
 
     def arm_by(self, timer: Timer, deadline: Deadline) -> None:
         """mod_timer() for deadline.timeout jiffies from now.
@@ -413,9 +413,7 @@ class Clock:
         expires = deadline.expires
         old = timer.bucket
         if old is not None:
-            # the clocks are the same object until a timer of this jiffy has been run
-            ran = self._clk is not self.now and self._wheel and old.tick < self._clk
-            if old is bucket or timer.expires == expires or (ran and bucket.index == old.index):
+            if old is bucket or timer.expires == expires or (self._clk is not self.now and self._stays(old, bucket)):
                 timer.expires = expires
                 return
             timer.prev.next = following = timer.next

@@ -90,7 +90,7 @@ class FastPath:
             if cp is None or cp.quick != QUICK_INPUT:
                 return self.layered(self.ns, hook, pkt)
             xmit = cp.xmit
-            if xmit.server != pkt.src or xmit.mtu < 0:
+            if xmit.server != pkt.src:
                 return self.layered(self.ns, hook, pkt)
             before = cp.state
             state = before.quick[QUICK_OUTPUT][pkt.flags]

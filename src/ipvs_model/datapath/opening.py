@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, cast
 
-from ipvs_model.conn import LOOPBACK, blank_conn
+from ipvs_model.conn import LOOPBACK, Conn
 from ipvs_model.datapath.incoming import forward
 from ipvs_model.datapath.scheduling import connect, leave
 from ipvs_model.flags import (
@@ -52,10 +52,11 @@ def open_connection(ns: Netns, table: Table, pkt: Packet) -> Action | None:
     ``bits``, and ``table``, that of its family and protocol, has nothing under its source.
     """
     src, dst, event = pkt.src, pkt.dst, pkt.flags
-    svc = ns.services.by_addr.get((pkt.lane, dst))
+    svc = table.services.get(dst)
     if svc is None or pkt.mark or (event & SYN_RST != SYN and event >= 0):
         return None
-    if src & 0xFFFF in ODD_PORTS or src >> 40 in LOOPBACK or src in ns.conns.virtuals:
+    conns = ns.conns
+    if src & 0xFFFF in ODD_PORTS or src >> 40 in LOOPBACK or src in conns.virtuals:
         return None
     pd = svc.opens
     if pd is None:
@@ -87,7 +88,15 @@ def open_connection(ns: Netns, table: Table, pkt: Packet) -> Action | None:
     if sysctl.conntrack:
         flags |= IP_VS_CONN_F_NFCT
         table.odd = True
-    cp = blank_conn(table, src, xmit.virt, xmit.real, flags)
+    # what new_conn does with such an entry
+    cp: Conn = Conn()
+    cp.table = table
+    cp.client = src
+    cp.virt = xmit.virt  # one object for all
+    cp.real = xmit.real
+    cp.flags = flags
+    cp.refcnt = 1
+    cp.control = cp.ext = cp.bucket = None
     cp.state = state
     cp.timeout = state.timeout
     cp.in_pkts = 1
@@ -98,11 +107,12 @@ def open_connection(ns: Netns, table: Table, pkt: Packet) -> Action | None:
     if total == dest.u_threshold:
         dest.update_overload(1)
     cp.xmit = xmit
+    ns.conn_count += 1
 
     table[src] = cp
-    conns = ns.conns
+    clock = ns.clock
     # not the same int object: at worst one more tuple
-    cp.born = conns.born if table is conns.filling and ns.clock.now is conns.born_at else conns.newborn(table)
+    cp.born = conns.born if table is conns.filling and clock.now is conns.born_at else conns.newborn(table)
 
     stats = xmit.stats
     stats.conns += 1
@@ -111,7 +121,7 @@ def open_connection(ns: Netns, table: Table, pkt: Packet) -> Action | None:
     svc.stats.conns += 1
     ns.tot_stats.conns += 1
 
-    ns.clock.arm_by(cp, state)
+    clock.arm_by(cp, state)
     action: Action = xmit.action
     return action
 

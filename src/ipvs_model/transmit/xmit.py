@@ -43,7 +43,8 @@ REPLY = Marked("reply")
 class Transmitter:
     """``packet_xmit`` of entries of one destination, method and pair of endpoints.
 
-    ``action`` is what a packet gets that needs no special care; ``mtu`` the longest such packet, -1: every packet needs a look.
+    ``action`` is what a packet gets that needs no special care; ``mtu`` the longest such packet, ``server`` the source of such replies; both are -1 when
+    every packet needs a look.
     """
 
     __slots__ = ("action", "counted", "dest", "mtu", "ns", "out", "real", "route", "server", "stats", "users", "virt")
@@ -57,13 +58,12 @@ class Transmitter:
         self.stats = dest.stats if dest is not None else Stats()  #: what its entries' packets are counted at
         self.real = real
         self.virt = virt
-        self.server = real if self.method == "nat" else virt  #: source of replies
         #: one of as many as there are virtual endpoints of a fwmark or port-zero service: it goes when nobody uses it
         self.counted = dest is not None and virt != dest.vaddr << 16 | dest.vport
         self.users = 0  #: entries bound to it, if they are counted
         self.action: Action | None = None
         self.route: Route | None = None  #: the route that ``action`` holds for
-        self.mtu = -1
+        self.limit(-1)
         self.out: Action = REPLY if self.method != "nat" else Nat.to_client(virt)
 
     def send(self, cp: Conn, pkt: Packet, iph: IpHdr, hook: Hook) -> Action:
@@ -80,8 +80,13 @@ class Transmitter:
             self.action = self.make(cp, route)
             # an ICMP error is sent even to a deleted server: its client's packets must still be looked at
             deleted = self.dest is not None and not self.dest.available
-            self.mtu = -1 if route.local or deleted else route.mtu
+            self.limit(-1 if route.local or deleted else route.mtu)
         return self.action
+
+    def limit(self, mtu: int) -> None:
+        """Packets longer than that need special care; -1: so does every packet and every reply."""
+        self.mtu = mtu
+        self.server = -1 if mtu < 0 else self.real if self.method == "nat" else self.virt
 
     def make(self, cp: Conn, route: Route) -> Action:
         """The shared action for a route."""
@@ -90,7 +95,7 @@ class Transmitter:
     def forget(self) -> None:
         """Routes or the destination changed."""
         self.route = self.action = None
-        self.mtu = -1
+        self.limit(-1)
 
     def tell(self, cp: Conn, action: Action) -> Action:
         """Let watchers know."""
@@ -222,7 +227,7 @@ class TunnelXmit(Transmitter):
                 self.forget()
                 return self.on_route(cp, pkt, iph, hook, route)
             # sysctl pmtu_disc may change at any time, and decides whether a packet fits
-            self.mtu = -1
+            self.limit(-1)
         return action
 
 
