@@ -20,11 +20,11 @@ from ipvs_model.timers import Clock, Timer
 SKIPPED = {
     "IPVS": {"env", "fast", "_watchers"},
     "Netns": {"env", "emit", "log_lines", "outbox", "served"},
-    "State": {"also", "bucket", "expires", "kept", "rows", "quick"},
+    "State": {"also", "bucket", "expires", "kept", "rows", "quick", "replies"},
     "ConnTable": {"born", "born_at"},
     "Dest": {"route", "usual", "xmits"},
     "Service": {"opens"},
-    "TemplateState": {"also", "bucket", "expires", "kept", "rows", "quick"},
+    "TemplateState": {"also", "bucket", "expires", "kept", "rows", "quick", "replies"},
     "Conn": {"xmit", "bucket", "prev", "next"},
     "FunctionTimer": {"bucket", "prev", "next", "callback"},
     "DelayedWork": {"bucket", "prev", "next", "callback"},

@@ -55,10 +55,9 @@ FIELDS: Final = (
 )
 
 LOOK: Final = (None,) * 24  #: a row of ``State.quick`` that has nothing for the fast path, whatever the flags
-# the other rows, behind it; the first two are values of ``Conn.quick`` too
+# the other rows, behind it, and values of ``Conn.quick``
 QUICK_INPUT: Final = 1
 QUICK_INPUT_ONLY: Final = 2
-QUICK_OUTPUT: Final = 3
 DIRECTION_NAMES: Final = ("INPUT", "OUTPUT", "INPUT_ONLY")
 
 
@@ -76,11 +75,11 @@ class StateRow:
 class State(Deadline):
     """A state of one protocol in one namespace; identity tells states apart.
 
-    ``rows[direction][event]`` is the next state; ``quick`` the same for the fast path, None where a packet needs the layered way: a row of nothing else,
-    then QUICK_INPUT, QUICK_INPUT_ONLY, QUICK_OUTPUT.
+    ``rows[direction][event]`` is the next state. The same for the fast path, None where a packet needs the layered way: ``quick`` for packets of clients,
+    a row of nothing else, then QUICK_INPUT and QUICK_INPUT_ONLY; ``replies`` for packets of servers.
     """
 
-    __slots__ = ("active", "inactive", "index", "name", "quick", "rows")
+    __slots__ = ("active", "inactive", "index", "name", "quick", "replies", "rows")
 
     def __init__(self, row: StateRow, hz: int) -> None:
         super().__init__(row.timeout * hz)
@@ -89,16 +88,17 @@ class State(Deadline):
         self.active = row.active
         self.inactive = 0 if row.active else IP_VS_CONN_F_INACTIVE  #: what an entry's flags should say of it
         self.rows: tuple[tuple[State, ...], ...] = ()
-        self.quick: tuple[tuple[State | None, ...], ...] = (LOOK, LOOK, LOOK, LOOK)
+        self.quick: tuple[tuple[State | None, ...], ...] = (LOOK, LOOK, LOOK)
+        self.replies: tuple[State | None, ...] = LOOK
 
     def __repr__(self) -> str:
         return f"<State {self.name}>"
 
     def __getstate__(self) -> tuple[Any, ...]:
-        return super().__getstate__(), self.index, self.name, self.active, self.inactive, self.rows, self.quick
+        return super().__getstate__(), self.index, self.name, self.active, self.inactive, self.rows, self.quick, self.replies
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
-        timeout, self.index, self.name, self.active, self.inactive, self.rows, self.quick = state
+        timeout, self.index, self.name, self.active, self.inactive, self.rows, self.quick, self.replies = state
         super().__setstate__(timeout)
 
 

@@ -2,9 +2,9 @@
 
 It takes a packet only when nothing unusual can happen to it: a whole TCP or UDP packet of a connection without helper whose destination is available,
 that fits the way out and is no SYN of a client, while nobody watches and no daemon runs. What is unusual is told by data that is read anyway, not by
-tests of its own: ``Packet.lane``, ``Conn.quick``, ``Transmitter.mtu`` (-1: look at every packet), ``State.quick`` (None: look at this packet), and
-``FastPath.tables``, empty while the road is closed. Everything else goes the layered way, which is complete and gives the same results;
-``Environment(fast_path=False)`` switches this one off.
+tests of its own: ``Packet.lane``, ``Conn.quick``, ``Transmitter.mtu`` and ``server`` (-1: look at every packet), ``State.quick`` and ``replies`` (None: look
+at this packet), and ``FastPath.tables``, empty while the road is closed. Everything else goes the layered way, which is complete and gives the same
+results; ``Environment(fast_path=False)`` switches this one off.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 from ipvs_model.datapath.hooks import run_hook
 from ipvs_model.datapath.opening import open_connection
 from ipvs_model.flags import AF_INET, IP_VS_CONN_F_INACTIVE, Hook
-from ipvs_model.protocol import QUICK_INPUT, QUICK_OUTPUT, follow_state
+from ipvs_model.protocol import QUICK_INPUT, follow_state
 from ipvs_model.protocols.tcp import ESTABLISHED
 from ipvs_model.transmit.action import Accepted
 
@@ -93,7 +93,7 @@ class FastPath:
             if xmit.server != pkt.src:
                 return self.layered(self.ns, hook, pkt)
             before = cp.state
-            state = before.quick[QUICK_OUTPUT][pkt.flags]
+            state = before.replies[pkt.flags]
             if state is None:
                 return self.layered(self.ns, hook, pkt)
             stats = xmit.stats

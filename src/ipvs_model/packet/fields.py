@@ -12,6 +12,9 @@ from ipvs_model.packet.patch import patched
 LAZY_BUILD: Final = 1  #: `store` is the tuple a constructor keeps: build the bytes
 LAZY_HEADER: Final = 2  #: the IP header is to show src, dst and ttl as they are now
 LAZY_NAT: Final = 4  #: so are the ports, and the transport checksum follows
+LAZY_FRAME: Final = 8  #: `store` is an Ethernet frame: the packet is to be cut out of it
+LAZY_ALL: Final = 15
+ETHERNET_HEADER: Final = 14  #: bytes
 
 #: protocol → bytes of its header, where they are fixed
 _HEADER_LENGTHS: Final = {IPPROTO_UDP: 8, IPPROTO_SCTP: 12, IPPROTO_ICMP: 8, IPPROTO_ICMPV6: 8, IPPROTO_ESP: 8}
@@ -75,7 +78,11 @@ class PacketFields(QuickFields):
         if not lazy:
             return self.store  # type: ignore[return-value]
         nat = lazy & LAZY_NAT != 0
-        if not lazy & LAZY_BUILD:
+        if lazy & LAZY_FRAME:
+            raw = cast(bytes, self.store)[ETHERNET_HEADER : ETHERNET_HEADER + self.length]
+            if lazy != LAZY_FRAME:
+                raw = patched(raw, self.af, self.proto, self.src, self.dst, self.ttl, self.l4, nat)
+        elif not lazy & LAZY_BUILD:
             raw = patched(cast(bytes, self.store), self.af, self.proto, self.src, self.dst, self.ttl, self.l4, nat)
         elif self.proto == IPPROTO_TCP:
             raw = build.tcp_packet(self.af, self.src, self.dst, self.ttl, self.df, cast(build.TcpParts, self.store))

@@ -134,8 +134,8 @@ class Tcp(Protocol):
         for state in states:
             state.rows = tuple(tuple(states[index] for index in direction[state.index]) for direction in _NEXT[name])
             # a client's SYN is for the layered way: it may open a connection anew
-            to_server, to_client, unanswered = state.rows
-            state.quick = LOOK, _but_syn(to_server), _but_syn(unanswered), to_client
+            to_server, state.replies, unanswered = state.rows
+            state.quick = LOOK, _but_syn(to_server), _but_syn(unanswered)
 
     def timeout_change(self, pd: ProtoData, secure: bool) -> None:
         """Exchange the transition table; timeouts and connections stay as they are (source: tcp_timeout_change)."""

@@ -32,7 +32,8 @@ class Udp(Protocol):
         """One state, which a datagram never leaves (source: __udp_init)."""
         pd = super().net_init(ns)
         state = pd.states[0]
-        state.quick = LOOK, (state,), (state,), (state,)
+        state.replies = (state,)
+        state.quick = LOOK, state.replies, state.replies
         return pd
 
     def start_gate(self, ns: Netns, pkt: Packet, iph: IpHdr) -> bool | None:

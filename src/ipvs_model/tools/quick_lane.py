@@ -12,7 +12,7 @@ from typing import Final
 
 from ipvs_model.flags import AF_INET, IP_VS_CONN_F_FWD_MASK, IP_VS_CONN_F_MASQ, IPPROTO_TCP, Hook
 from ipvs_model.packet import Packet
-from ipvs_model.packet.fields import LAZY_NAT, TCP4
+from ipvs_model.packet.fields import ETHERNET_HEADER, LAZY_FRAME, LAZY_NAT, TCP4
 from ipvs_model.packet.parse import IP_DF, TCP_FLAG_BITS
 from ipvs_model.tools.link import LINK_TYPES
 from ipvs_model.tools.pcap import Frame
@@ -20,11 +20,26 @@ from ipvs_model.tools.replay import ANSWER, CLIENT, Replay
 
 ETHERNET: Final = 1
 IPV4_HEAD: Final = 0x080045  #: ethertype, and version and length of a header without options
-#: out of Ethernet, IPv4 and TCP headers: IPV4_HEAD and TOS, total length, fragment word, TTL, protocol, addresses, ports, flags, checksum
-FIELDS: Final = Struct("!12xIHxxHBBxxIIHH9xBxxH2x")
+#: out of Ethernet, IPv4 and TCP headers: IPV4_HEAD and TOS, total length, identification, fragment word, TTL, protocol, checksum, addresses, ports, flags, checksum
+FIELDS: Final = Struct("!12xIHHHBBHIIHH9xBxxH2x")
+FRAME_NAT: Final = LAZY_FRAME | LAZY_NAT
+RIGHT_SUM: Final = 0x0800 - IPPROTO_TCP  #: what is left of the ethertype when the protocol is not added
 SYN: Final = 2
 LOCAL_IN: Final = Hook.LOCAL_IN
 FORWARD: Final = Hook.FORWARD
+
+
+def _packet() -> Packet:
+    """What all packets of this lane have in common."""
+    packet = Packet()
+    packet.af = AF_INET
+    packet.proto = IPPROTO_TCP
+    packet.l4 = 20
+    packet.lane = TCP4
+    packet.device = "eth0"
+    packet.mark = 0
+    packet.rare = None
+    return packet
 
 
 def quick_lane(replay: Replay, link_types: Container[str], opens: bool = True) -> Callable[[Frame, int], bool]:
@@ -41,7 +56,8 @@ def quick_lane(replay: Replay, link_types: Container[str], opens: bool = True) -
     ethernet = LINK_TYPES[ETHERNET][0]
     to_server: dict[str, list[int]] = {}  # reason → how many, and the first
     to_client: dict[str, list[int]] = {}
-    number, unpack = int.from_bytes, FIELDS.unpack_from
+    unpack = FIELDS.unpack_from
+    known = _packet()  # of a connection that is there: nobody keeps it, so one object serves for all
 
     met = -1  # the link type, as soon as it is among those met
 
@@ -55,16 +71,17 @@ def quick_lane(replay: Replay, link_types: Container[str], opens: bool = True) -
         if not replay.last_time <= time < replay.next_tick:
             return False
         try:
-            head, total, word, ttl, proto, saddr, daddr, sport, dport, flags, checksum = unpack(data)
+            head, total, ident, word, ttl, proto, header_checksum, saddr, daddr, sport, dport, flags, checksum = unpack(data)
         except StructError:  # too short
             return False
         if head >> 8 != IPV4_HEAD or proto != IPPROTO_TCP or (word and word != IP_DF) or not 40 <= total <= mtu:
             return False
-        raw = data[14 : 14 + total]
-        if len(raw) < total or number(raw[:20], "big") % 65535:  # the sum over a right header is 0xFFFF
+        addresses = saddr + daddr
+        # words are summed up modulo 65535, however they are put together; head begins with the ethertype
+        if len(data) < ETHERNET_HEADER + total or (head + total + ident + word + (ttl << 8) + header_checksum + addresses) % 65535 != RIGHT_SUM:
             return False
         # left to a network card, the checksum would be the pseudo header's sum, with the length or without
-        rest = (saddr + daddr + IPPROTO_TCP - checksum) % 65535
+        rest = (addresses + IPPROTO_TCP - checksum) % 65535
         if not rest or rest == 65555 - total:
             return False
         src, dst = saddr << 16 | sport, daddr << 16 | dport
@@ -86,23 +103,17 @@ def quick_lane(replay: Replay, link_types: Container[str], opens: bool = True) -
             return False
         replay.last_time = time
         # what Packet.parse makes of it, without looking again, nor at what nobody reads
-        packet = Packet()
-        packet.af = AF_INET
-        packet.proto = IPPROTO_TCP
+        packet = known if cp is not None else _packet()
         packet.src = src
         packet.dst = dst
         packet.flags = flags & TCP_FLAG_BITS
         packet.length = total
         packet.ttl = ttl
-        packet.l4 = 20
         packet.df = word != 0
-        packet.lane = TCP4
-        packet.device = "eth0"
-        packet.mark = packet.bits = 0
-        packet.rare = None
-        packet.store = raw
+        packet.bits = 0
+        packet.store = data
         if hook is LOCAL_IN:
-            packet.lazy = 0
+            packet.lazy = LAZY_FRAME
             action = process(packet)
             if outbox or not action.device:
                 replay.account(CLIENT, packet, action, action.apply(packet), cp, record)
@@ -111,7 +122,7 @@ def quick_lane(replay: Replay, link_types: Container[str], opens: bool = True) -
             if fate is None:
                 fate = to_server[action.reason] = replay.fate(CLIENT, action, "on", record)
         else:
-            packet.lazy = LAZY_NAT  # its bytes are to say where it is from, too
+            packet.lazy = FRAME_NAT  # its bytes are to say where it is from, too
             action = process(packet, hook)
             if outbox or ttl <= 1 or action.reason != "translated":
                 replay.account(ANSWER, packet, action, action.apply(packet), None, record)

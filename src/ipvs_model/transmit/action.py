@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Final
 from ipvs_model.flags import PKT_PROPERTY, Verdict
 from ipvs_model.packet import Packet
 from ipvs_model.packet.encap import encapsulate
-from ipvs_model.packet.fields import LAZY_NAT
+from ipvs_model.packet.fields import LAZY_ALL, LAZY_NAT
 from ipvs_model.packet.rewrite import dec_ttl, dnat, snat
 
 if TYPE_CHECKING:
     from ipvs_model.dest import Dest
     from ipvs_model.routing import Route
 
-WITH_NAT: Final = tuple(lazy | LAZY_NAT for lazy in range(8))  #: a look into a tuple costs less than an operator
+WITH_NAT: Final = tuple(lazy | LAZY_NAT for lazy in range(LAZY_ALL + 1))  #: a look into a tuple costs less than an operator
 
 #: every value of ``Action.reason``, in words
 REASONS = {
