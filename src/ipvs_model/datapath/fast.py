@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from ipvs_model.conn import Table
     from ipvs_model.datapath.hooks import Handler
     from ipvs_model.datapath.told import Kept
-    from ipvs_model.dest import Dest
     from ipvs_model.netns import Netns
     from ipvs_model.packet import Packet
     from ipvs_model.transmit.action import Action
@@ -41,13 +40,14 @@ def decline(ns: Netns, hook: Hook, pkt: Packet) -> Action:
 class FastPath:
     """``process`` of one namespace."""
 
-    __slots__ = ("clock", "layered", "ns", "tables")
+    __slots__ = ("alone", "clock", "layered", "ns", "tables")
 
-    def __init__(self, ns: Netns) -> None:
+    def __init__(self, ns: Netns, layered: Handler = run_hook) -> None:
         self.ns = ns
         self.clock = ns.clock
         self.tables: dict[int, Table] = {}
-        self.layered: Handler = run_hook  #: where packets go that this road does not take
+        self.layered = layered  #: where packets go that this road does not take
+        self.alone = self if layered is decline else FastPath(ns, decline)  #: the same road with nothing behind it
 
     def refresh(self) -> None:
         """Something changed that opens or closes the road: watchers, daemons, hooks of a family, a table that is new.
@@ -58,7 +58,7 @@ class FastPath:
         ns = self.ns
         is_open = ns.env.fast_path and ns.emit is None and not ns.sync_state and not ns.conns.crossed and bool(getattr(ns.routing, "static", False))
         masks = {key: 1 if key >> 16 == AF_INET else 2 for key in ns.conns.tables} if is_open else {}
-        self.tables = {key: ns.conns.tables[key] for key, mask in masks.items() if ns.hooks_afmask & mask}
+        self.tables = self.alone.tables = {key: ns.conns.tables[key] for key, mask in masks.items() if ns.hooks_afmask & mask}
 
     def process(self, pkt: Packet, hook: Hook = Hook.LOCAL_IN) -> Action:
         """Run a hook for a packet: a shared, immutable action; ``action.apply(pkt)`` makes what leaves."""
@@ -130,11 +130,9 @@ class FastPath:
         if cp is None or not cp.quick:
             return None
         before, quick = cp.state, cp.quick
-        self.layered = decline
-        action = self.process(pkt, hook)
-        self.layered = run_hook
+        action = self.alone.process(pkt, hook)
         if action is DECLINED:
             return None
-        dest: Dest = cp.dest  # type: ignore[assignment]
-        counted = dest.stats.inpkts if hook is LOCAL_IN else dest.stats.outpkts
-        return action, pkt, hook, pkt.mark, pkt.device, cp, quick, before, cp.state, cp.timeout, cp.refcnt, dest, counted, self.clock.now, cp.expires, cp.xmit
+        xmit = cp.xmit
+        counted = xmit.stats.inpkts if hook is LOCAL_IN else xmit.stats.outpkts
+        return action, pkt, hook, pkt.mark, pkt.device, cp, quick, before, cp.state, cp.timeout, cp.expires, cp.refcnt, xmit, counted

@@ -11,7 +11,6 @@ from ipvs_model.protocols.tcp import event_of
 
 if TYPE_CHECKING:
     from ipvs_model.conn import Conn
-    from ipvs_model.dest import Dest
     from ipvs_model.packet import Packet
     from ipvs_model.protocol import State
     from ipvs_model.transmit import Action, Transmitter
@@ -35,12 +34,10 @@ class Told(NamedTuple):
     before: State
     after: State
     timeout: int
-    refcnt: int
-    dest: Dest
-    counted: int
-    now: int
     expires: int
+    refcnt: int
     xmit: Transmitter
+    counted: int
 
 
 def _arrived(told: Told) -> Packet:
@@ -63,7 +60,8 @@ def departed(told: Told) -> Packet:
 
 def events(told: Told) -> tuple[Event, ...]:
     """The decisions, in order."""
-    packet, cp, action = _arrived(told), told.cp, told.action
+    packet, cp, action, dest = _arrived(told), told.cp, told.action, told.xmit.dest
+    assert dest is not None
     direction = IP_VS_DIR_OUTPUT if told.hook is not LOCAL_IN else IP_VS_DIR_INPUT_ONLY if told.quick == QUICK_INPUT_ONLY else IP_VS_DIR_INPUT
     key, text = cp.key(), repr(packet)
     found = "ip_vs_conn_in_get" if told.hook is LOCAL_IN else "ip_vs_conn_out_get"
@@ -83,10 +81,10 @@ def events(told: Told) -> tuple[Event, ...]:
         HookEntered(last, told.hook, text),
         ConnLookup(found, cp.af, cp.protocol, packet.src, packet.dst, key),
         RefMoved("__ip_vs_conn_get", key, 1, told.refcnt + 1, found),
-        CounterMoved(f"ip_vs_{way}_stats", str(told.dest.key()), counter, 1, told.counted),
+        CounterMoved(f"ip_vs_{way}_stats", str(dest.key()), counter, 1, told.counted),
         StateChanged(machine, key, DIRECTION_NAMES[direction], event, told.before.name, told.after.name, told.timeout),
         *((sent,) if told.hook is LOCAL_IN else ()),
-        TimerArmed("ip_vs_conn_put", key, told.now, told.expires),
+        TimerArmed("ip_vs_conn_put", key, told.expires - told.timeout, told.expires),
         RefMoved("__ip_vs_conn_put", key, -1, told.refcnt, "caller"),
         Decided(last, action.verdict, action.reason),
     )
