@@ -161,7 +161,7 @@ class SumStats(Estimated):
         _, inpkts, outpkts, inbytes, outbytes = self.gone
         for member in self.members:
             stats = member.stats
-            if stats.__class__ is Stats:  # a sum would be made anew for each of its counters
+            if type(stats) is Stats:  # a sum would be made anew for each of its counters
                 inpkts += stats.inpkts
                 outpkts += stats.outpkts
                 inbytes += stats.inbytes

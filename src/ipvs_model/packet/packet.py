@@ -42,7 +42,7 @@ class Packet(PacketFields):
         Bytes behind the length stated in the header (link-layer padding) are cut off. `frag_max_size` and `pieces` say that it was reassembled.
         """
         n = len(raw)
-        if n >= 40 and cls is Packet and raw.__class__ is bytes and not frag_max_size:
+        if n >= 40 and cls is Packet and type(raw) is bytes and not frag_max_size:
             vihl, tos, total, ident, word, ttl, proto, saddr, daddr, sport, dport, seq, ack, flags = _tcp(raw)
             if proto == IPPROTO_TCP and vihl == 0x45 and total == n and not word & _FRAGMENT:
                 segment = ParsedTcp()
@@ -76,7 +76,7 @@ class Packet(PacketFields):
         p.device = device
         p.bits = bits
         p.lazy = 0
-        if n >= 28 and raw[9] == IPPROTO_UDP and raw.__class__ is bytes and not frag_max_size:
+        if n >= 28 and raw[9] == IPPROTO_UDP and type(raw) is bytes and not frag_max_size:
             vihl, total, word, ttl, proto, saddr, daddr, sport, dport = _ports(raw)
             if vihl == 0x45 and total == n and not word & _FRAGMENT:
                 p.af = AF_INET
