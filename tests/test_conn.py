@@ -275,6 +275,13 @@ def test_the_end_of_a_sync_period_is_kept_in_four_jiffies(jiffy):
     assert (cp.sync_endtime, cp.timeout) == (jiffy // 4 * 4, 3 * lab.hz)
 
 
+def test_what_is_noted_for_the_backup_does_not_change_the_order(lab):
+    one, two = entry(lab), entry(lab, sport=40001)
+    number, born = one.hash_seq, one.sync_endtime
+    two.sync_endtime = 12
+    assert [(cp.hash_seq, cp.sync_endtime) for cp in (one, two)] == [(number, born), (number, 12)]
+
+
 def test_first_states(lab):
     assert entry(lab).state is lab.ns.protocols[IPPROTO_TCP].states[0]
     assert entry(lab, IPPROTO_UDP).state is lab.ns.protocols[IPPROTO_UDP].states[0]

@@ -36,6 +36,25 @@ def test_a_virtual_address_is_local_without_a_routing_provider():
     assert out.emitted == (Packet.tcp(CLIENT, "10.1.0.12:8080", "S", ttl=63),)
 
 
+def test_an_address_is_local_until_its_last_service_is_deleted():
+    ipvs, web = director()
+    other = ipvs.add_service("tcp", "192.0.2.1:81")
+    established(ipvs)
+    hooks = []
+    for deleted in (None, web, other):
+        if deleted is not None:
+            ipvs.delete_service(deleted)
+        hooks += [ipvs.receive(Packet.tcp(CLIENT, VIP, "A")).reason.hook, ipvs.receive(Packet.tcp(CLIENT, "192.0.2.1:82", "A")).reason.hook]
+    assert hooks == [Hook.LOCAL_IN] * 4 + [Hook.FORWARD] * 2
+
+
+def test_a_packet_for_a_loopback_address_is_local_whoever_it_is_for():
+    ipvs, _ = director()
+    ipvs.receive(Packet.tcp("127.0.0.1:40000", VIP, "S"))
+    (cp,) = ipvs.conns()
+    assert ipvs.receive(Packet.tcp((cp.daddr, cp.dport), "127.0.0.1:40000", "SA")).reason.hook is Hook.LOCAL_IN
+
+
 def test_a_reply_is_forwarded_with_the_virtual_source():
     ipvs, _ = director()
     ipvs.receive(Packet.tcp(CLIENT, VIP, "S"))

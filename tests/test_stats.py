@@ -72,6 +72,18 @@ def test_an_idle_object_decays_to_exactly_zero():
     assert stats.shown().conns == 10
 
 
+@given(st.lists(st.one_of(st.just(0), st.integers(0, 500)), max_size=30), st.integers(0, 200))
+def test_averages_are_the_same_whether_somebody_looks_in_between_or_not(loads, idle):
+    watched, alone = Stats(), Stats()
+    for load in loads + [0] * idle:
+        for stats in (watched, alone):
+            move(stats, load, 10 * load, 9 * load, 600 * load, 5000 * load)
+            stats.estimate()
+        assert watched.shown().conns == watched.conns
+    assert (watched.avg, watched.kstats, watched.last) == (alone.avg, alone.kstats, alone.last)
+    assert alone.idle == 0
+
+
 @pytest.mark.parametrize(("per_interval", "shown"), [(1, 0), (2, 1), (3, 1), (4, 2), (5, 2), (6, 3), (7, 3)])
 def test_small_constant_rates_round_half_down(per_interval, shown):
     stats = Stats()

@@ -81,6 +81,59 @@ def test_changed_delay_holds_at_once() -> None:
     assert s.arm().expires == s.clock.now + 100
 
 
+def arm(clock: Clock, timer: FunctionTimer, delay: int, shared: bool) -> None:
+    """By a deadline, or by mod_timer."""
+    if shared:
+        clock.arm_by(timer, Deadline(delay))
+    else:
+        clock.mod_timer(timer, clock.now + delay)
+
+
+@pytest.mark.parametrize(
+    ("delay", "wait", "again"),
+    [
+        (1000, 1, 1000),  # same bucket, other expiry: keeps its place
+        (1000, 70, 1000),  # the next bucket
+        (900, 500, 400),  # same expiry, which alone would be in a finer bucket: nothing changes
+        (900, 500, 401),
+        (900, 500, 399),
+        (900, 0, 900),
+        (900, 0, 100),
+        (10, 3, 900),
+    ],
+)
+def test_a_deadline_arms_as_mod_timer_does(delay: int, wait: int, again: int) -> None:
+    seen = []
+    for shared in (True, False):
+        clock = Clock(start_jiffies=1001)
+        timers = [FunctionTimer(int) for _ in range(3)]
+        for timer in timers:
+            arm(clock, timer, delay, shared)
+        clock.advance(wait)
+        for timer in timers[:2]:
+            arm(clock, timer, again, shared)
+        clock.check()
+        seen.append([(timers.index(timer), timer.expires, timer.bucket.tick, timer.bucket.level) for timer in clock.pending_timers()])
+    assert seen[0] == seen[1] and len(seen[0]) == 3
+
+
+@pytest.mark.parametrize("shared", [True, False])
+@pytest.mark.parametrize(("again", "second"), [(63 * 4096, 40960), (62 * 4096, 299008), (64 * 4096 + 1, 327680)])
+def test_of_the_running_tick_only_a_timer_moved_by_a_whole_turn_stays(again: int, second: int, shared: bool) -> None:
+    clock = Clock(start_jiffies=0)
+    fired: list[tuple[str, int]] = []
+    b = FunctionTimer(lambda: fired.append(("b", clock.now)))
+
+    def put_off() -> None:
+        fired.append(("a", clock.now))
+        arm(clock, b, again, shared)
+
+    for timer in (b, FunctionTimer(put_off)):
+        clock.mod_timer(timer, 40000)
+    clock.advance(400000)
+    assert fired == [("a", 40960), ("b", second)]
+
+
 def test_at_the_delay_with_which_a_level_begins_the_bucket_is_not_kept() -> None:
     """In a jiffy in which a timer has run, the wheel counts from the next: 63 jiffies are 62 then, which belong to the finer level."""
     s = Shared(63, start=1001)

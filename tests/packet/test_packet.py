@@ -12,6 +12,7 @@ from tests.packet.strategies import packets, portless_packets, tcp_packets, tran
 
 from ipvs_model.flags import AF_INET, AF_INET6, PKT_PROPERTY
 from ipvs_model.packet import Packet, header_error, transport_csum_ok
+from ipvs_model.packet.fields import LAZY_FRAME, LAZY_NAT
 from ipvs_model.packet.parse import parse_fields
 
 HOT = ("af", "proto", "src", "dst", "flags", "length", "ttl", "l4", "df", "plain", "has_ports", "frag", "fragoffs", "truncated")
@@ -302,3 +303,16 @@ def test_payload_is_what_the_application_sees():
     assert Packet.icmp("1.1.1.1", "2.2.2.2", payload=b"abc").payload == b"abc"
     assert Packet.ip("1.1.1.1", "2.2.2.2", 99, b"abc").payload == b"abc"
     assert Packet.sctp("1.1.1.1:1", "2.2.2.2:2", [(1, 0, b"ab")]).payload == b"\x01\x00\x00\x06ab\x00\x00"
+
+
+@given(tcp_packets(), st.binary(min_size=14, max_size=14), st.binary(max_size=4), st.booleans())
+def test_a_packet_can_be_left_in_its_ethernet_frame(packet, header, padding, nat):
+    whole, left = (Packet.parse(packet.raw).clone() for _ in range(2))
+    left.store, left.lazy = header + packet.raw + padding, LAZY_FRAME
+    copied = left.clone()
+    if nat:
+        for each in (whole, left):
+            each.src ^= 1 << 20 | 5
+            each.lazy |= LAZY_NAT
+    assert (left.raw, left.lazy, left.store) == (whole.raw, 0, whole.raw)
+    assert copied.raw == packet.raw
