@@ -256,6 +256,16 @@ def test_work_behind_one_that_raised_runs_at_the_next_tick(go_on: Callable[[Cloc
     assert (ran, clock.next_deadline()) == ([1007], None)
 
 
+def test_after_a_work_that_needed_no_time_all_goes_on_as_before() -> None:
+    clock = Clock(start_jiffies=1000)
+    ran: list[int] = []
+    work = DelayedWork(clock, lambda: ran.append(clock.now))
+    assert (work.queue(0), work.queue(0), ran) == (True, True, [1000, 1000])
+    clock.mod_timer(FunctionTimer(int), 1010)
+    assert (clock.advance(20), clock.now) == (1, 1020)
+    assert (work.queue(0), ran[2:]) == (True, [1020])
+
+
 # --- buckets that are kept -------------------------------------------------------------------------------------------------------------------------
 
 
