@@ -96,7 +96,7 @@ UNUSUAL: Final = IP_VS_CONN_F_NO_CPORT | IP_VS_CONN_F_TEMPLATE | IP_VS_CONN_F_ON
 UNHASHED: Final = ~IP_VS_CONN_F_HASHED  #: a mask that is made once, not for each entry
 INVALID_PORT: Final = 0xFFFF  #: ports of an invalidated template
 #: what is left of 127.0.0.0/8 and ::1 when the low 40 bits of an endpoint are shifted out; 0 has a few other addresses too
-LOOPBACK: Final = (0, 127)
+LOOPBACK: Final = frozenset((0, 127))
 
 
 @frozen

@@ -90,8 +90,8 @@ class Service:
     """``struct ip_vs_service``: one virtual service with its destinations, newest first."""
 
     __slots__ = (
-        "addr", "af", "conntrack_afmask", "destinations", "flags", "fwmark", "ipvs", "netmask", "opens", "pe", "port", "protocol", "refcnt", "sched_data", "scheduler",
-        "stats", "timeout",
+        "addr", "af", "conntrack_afmask", "destinations", "flags", "fwmark", "ipvs", "netmask", "opens", "pe", "port", "protocol", "reads_header", "refcnt",
+        "sched_data", "scheduler", "stats", "timeout",
     )  # fmt: skip
 
     def __init__(self, ipvs: Netns, user: ServiceUser) -> None:
@@ -111,6 +111,7 @@ class Service:
         self.sched_data: Any = None
         self.pe: Any = None
         self.conntrack_afmask = 0
+        self.reads_header = True  #: so does its scheduler
         self.opens: ProtoData | None = None  #: what a packet needs that may open a connection without a look at the service; None: look
 
     @property

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 from ipvs_model.datapath.hooks import run_hook
 from ipvs_model.datapath.opening import open_connection
 from ipvs_model.flags import AF_INET, IP_VS_CONN_F_INACTIVE, Hook
-from ipvs_model.protocol import QUICK_INPUT, follow_state
+from ipvs_model.protocol import QUICK_INPUT, assure_template
 from ipvs_model.protocols.tcp import ESTABLISHED
 from ipvs_model.transmit.action import Accepted
 
@@ -103,9 +103,12 @@ class FastPath:
         else:
             return self.layered(self.ns, hook, pkt)
         if state is not before:
-            cp.state = state
-            if cp.flags & IP_VS_CONN_F_INACTIVE != state.inactive or cp.control is not None:
-                follow_state(cp, state, ESTABLISHED)
+            cp.state = state  # here and below: follow_state
+            if cp.flags & IP_VS_CONN_F_INACTIVE != state.inactive:
+                cp.flags ^= IP_VS_CONN_F_INACTIVE
+                xmit.dest.overhead += 256 if state.active else -256
+            if cp.control is not None and state.index == ESTABLISHED:
+                assure_template(cp)
         if cp.bucket is state.bucket:
             cp.expires = state.expires
         else:

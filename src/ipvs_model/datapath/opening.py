@@ -42,7 +42,7 @@ LOCAL_IN: Final = Hook.LOCAL_IN
 SYN_RST: Final = SYN | RST
 UNUSUAL_SERVICE: Final = IP_VS_SVC_F_PERSISTENT | IP_VS_SVC_F_ONEPACKET
 NOT_READ: Final = cast("IpHdr", None)  #: for a scheduler that does not read it
-ODD_PORTS: Final = (0, FTPDATA)
+ODD_PORTS: Final = frozenset((0, FTPDATA))
 
 
 def open_connection(ns: Netns, table: Table, pkt: Packet) -> Action | None:
@@ -67,7 +67,7 @@ def open_connection(ns: Netns, table: Table, pkt: Packet) -> Action | None:
     if ns.drop_rate or ns.no_cport_count or sysctl.nat_icmp_send or (pd.apps and dst & 0xFFFF in pd.apps):
         return None
     scheduler = svc.scheduler
-    iph = fill_iph(pkt) if scheduler.reads_header else NOT_READ
+    iph = fill_iph(pkt) if svc.reads_header else NOT_READ
     dest = scheduler.schedule(svc, pkt, iph)
     if dest is None:
         return leave(svc, pkt, fill_iph(pkt), LOCAL_IN)

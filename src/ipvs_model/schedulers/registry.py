@@ -124,6 +124,7 @@ def bind_scheduler(svc: Service, scheduler: Scheduler) -> None:
         svc.ipvs.log("err", "IPVS: ip_vs_bind_scheduler(): init error")
         raise
     svc.scheduler = scheduler
+    svc.reads_header = scheduler.reads_header
 
 
 def unbind_scheduler(svc: Service) -> None:
