@@ -48,6 +48,22 @@ def test_an_address_is_local_until_its_last_service_is_deleted():
     assert hooks == [Hook.LOCAL_IN] * 4 + [Hook.FORWARD] * 2
 
 
+@pytest.mark.parametrize("copied", [IPVS.fork, lambda ipvs: pickle.loads(pickle.dumps(ipvs))], ids=["fork", "pickle"])
+def test_a_copy_opens_connections_for_services_of_its_own(copied):
+    ipvs, _ = director()
+    established(ipvs)
+    twin = copied(ipvs)
+    twin.add_dest(twin.add_service("tcp", "192.0.2.1:81"), "10.1.0.13:81")
+    twin.add_dest(twin.add_service("tcp", "192.0.2.2:80"), "10.1.0.13:8080")
+    codes = [
+        [each.receive(Packet.tcp(("203.0.113.7", port), service, "S")).reason.code for port in (40001, 40002) for service in ("192.0.2.1:81", "192.0.2.2:80")]
+        for each in (twin, ipvs)
+    ]
+    assert codes == [["forwarded"] * 4, ["no service", "no connection"] * 2]
+    assert (len(twin.conns()), len(ipvs.conns())) == (5, 1)
+    check(twin.ns)
+
+
 def test_a_packet_for_a_loopback_address_is_local_whoever_it_is_for():
     ipvs, _ = director()
     ipvs.receive(Packet.tcp("127.0.0.1:40000", VIP, "S"))

@@ -409,7 +409,7 @@ class Clock:
             deadline.bucket = bucket
             deadline.also = self._fresh
             self._fresh = deadline
-        # what arm_in does, without a call; an expiry of now or later is in one bucket only in exact mode
+        # what arm_in does, without a call; in exact mode timers of one expiry are in one bucket anyway
         expires = deadline.expires
         old = timer.bucket
         if old is not None:
