@@ -50,7 +50,7 @@ def _parts(thing: Any) -> list[Any]:
     if isinstance(thing, list | tuple):
         return list(thing)
     if isinstance(thing, Estimated):
-        thing.avg  # noqa: B018  # brings the averages up to date, as reading them does
+        thing.settle()
     parts: list[Any] = []
     for kind in type(thing).__mro__:
         slots = kind.__dict__.get("__slots__", ())

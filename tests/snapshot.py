@@ -49,7 +49,7 @@ def members(thing: Any) -> list[tuple[Any, Any]]:
     slots = [name for kind in type(thing).__mro__ for name in getattr(kind, "__slots__", ())]
     slots = [name for name in slots if name not in ("__weakref__", "__dict__")]
     if isinstance(thing, Estimated):
-        thing.avg  # noqa: B018  # brings the averages up to date
+        thing.settle()
     if isinstance(thing, Timer):
         skipped = skipped | {"bucket", "prev", "next"}
     values = [(name, getattr(thing, name)) for name in dict.fromkeys(slots) if hasattr(thing, name)]

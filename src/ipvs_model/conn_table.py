@@ -117,19 +117,20 @@ class ConnTable:
 
         An entry chained to older ones gets one of its own, since the dict keeps the place of the first under a key.
         """
-        if table is not self.filling or cp.hnext is not None:
+        cp.born = self._next_seq(table, cp.hnext is not None), cp.born[1]
+
+    def _next_seq(self, table: dict[int, Conn], is_chained: bool = False) -> int:
+        if table is not self.filling or is_chained:
             self.seq += 1
             self.born_at = -1
-        self.filling = table if cp.hnext is None else None
-        cp.born = self.seq, cp.born[1]
+        self.filling = None if is_chained else table
+        return self.seq
 
     def newborn(self, table: Table) -> tuple[int, int]:
         """``born`` for a new entry, put in a table where nothing stands under its key."""
-        if table is not self.filling:
-            self.seq += 1
-            self.filling = table
+        seq = self._next_seq(table)
         self.born_at = now = self.ns.clock.now
-        self.born = born = self.seq, now & ~3
+        self.born = born = seq, now & ~3
         return born
 
     def _remove(self, cp: Conn) -> None:

@@ -79,26 +79,30 @@ class State(Deadline):
     a row of nothing else, then QUICK_INPUT and QUICK_INPUT_ONLY; ``replies`` for packets of servers.
     """
 
-    __slots__ = ("active", "inactive", "index", "name", "quick", "replies", "rows")
+    __slots__ = ("inactive", "index", "name", "quick", "replies", "rows")
 
     def __init__(self, row: StateRow, hz: int) -> None:
         super().__init__(row.timeout * hz)
         self.index = row.index
         self.name = row.name
-        self.active = row.active
         self.inactive = 0 if row.active else IP_VS_CONN_F_INACTIVE  #: what an entry's flags should say of it
         self.rows: tuple[tuple[State, ...], ...] = ()
         self.quick: tuple[tuple[State | None, ...], ...] = (LOOK, LOOK, LOOK)
         self.replies: tuple[State | None, ...] = LOOK
 
+    @property
+    def active(self) -> bool:
+        """Counted in activeconns."""
+        return not self.inactive
+
     def __repr__(self) -> str:
         return f"<State {self.name}>"
 
     def __getstate__(self) -> tuple[Any, ...]:
-        return super().__getstate__(), self.index, self.name, self.active, self.inactive, self.rows, self.quick, self.replies
+        return super().__getstate__(), self.index, self.name, self.inactive, self.rows, self.quick, self.replies
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
-        timeout, self.index, self.name, self.active, self.inactive, self.rows, self.quick, self.replies = state
+        timeout, self.index, self.name, self.inactive, self.rows, self.quick, self.replies = state
         super().__setstate__(timeout)
 
 
@@ -242,33 +246,23 @@ def choose_direction(cp: Conn, direction: int) -> int:
 
 
 def enter_state(cp: Conn, state: State, established: int, direction: int = IP_VS_DIR_INPUT, event: str = "") -> None:
-    """Give an entry its new state and timeout.
+    """Give an entry its new state and timeout; a change moves the active counter and may assure the template.
 
     source: ip_vs_proto_tcp.c, set_tcp_state; ip_vs_proto_sctp.c, set_sctp_state
     """
     before = cp.state
     if state is not before:
         cp.state = state
-        follow_state(cp, state, established)
+        dest = cp.dest
+        if dest is not None and cp.flags & IP_VS_CONN_F_INACTIVE != state.inactive:
+            cp.flags ^= IP_VS_CONN_F_INACTIVE
+            dest.overhead += -256 if state.inactive else 256
+        if state.index == established:
+            assure_template(cp)
     cp.timeout = state.timeout
     emit = cp.ipvs.emit
     if emit is not None:
         emit(StateChanged("state_transition", cp.key(), DIRECTION_NAMES[direction], event, before.name, state.name, state.timeout))
-
-
-def follow_state(cp: Conn, state: State, established: int) -> None:
-    """What a change of state brings about: the active counter moves, the template may become an assured one."""
-    dest = cp.dest
-    if dest is not None:
-        if cp.flags & IP_VS_CONN_F_INACTIVE:
-            if state.active:
-                dest.overhead += 256
-                cp.flags &= ~IP_VS_CONN_F_INACTIVE
-        elif not state.active:
-            dest.overhead -= 256
-            cp.flags |= IP_VS_CONN_F_INACTIVE
-    if cp.control is not None and state.index == established:
-        assure_template(cp)
 
 
 def assure_template(cp: Conn) -> None:

@@ -74,16 +74,20 @@ class Estimated:
     @property
     def avg(self) -> Five:
         """The averages, scaled: see ``SCALE``."""
-        while self.idle:
-            avg = _moved(self._avg, self.last, self.last)
-            self.idle = self.idle - 1 if avg != self._avg else 0  # it comes to rest
-            self._avg = avg
+        self.settle()
         return self._avg
 
     @avg.setter
     def avg(self, averages: Five) -> None:
         self._avg = averages
         self.idle = 0
+
+    def settle(self) -> None:
+        """Bring the averages up to date, as reading them does."""
+        while self.idle:
+            avg = _moved(self._avg, self.last, self.last)
+            self.idle = self.idle - 1 if avg != self._avg else 0  # it comes to rest
+            self._avg = avg
 
     def zero(self) -> None:
         """Set the zero points to the *sampled* values and the rates to 0 (source: ip_vs_ctl.c, ip_vs_zero_stats)."""

@@ -103,10 +103,10 @@ class FastPath:
         else:
             return self.layered(self.ns, hook, pkt)
         if state is not before:
-            cp.state = state  # here and below: follow_state
+            cp.state = state  # here and below: what enter_state does
             if cp.flags & IP_VS_CONN_F_INACTIVE != state.inactive:
                 cp.flags ^= IP_VS_CONN_F_INACTIVE
-                xmit.dest.overhead += 256 if state.active else -256
+                xmit.dest.overhead += -256 if state.inactive else 256
             if cp.control is not None and state.index == ESTABLISHED:
                 assure_template(cp)
         if cp.bucket is state.bucket:

@@ -80,11 +80,11 @@ def open_connection(ns: Netns, table: Table, pkt: Packet) -> Action | None:
     quick, direction = (QUICK_INPUT_ONLY, IP_VS_DIR_INPUT_ONLY) if flags & IP_VS_CONN_F_NOOUTPUT else (QUICK_INPUT, IP_VS_DIR_INPUT)
     if event >= 0:
         state = state.rows[direction][event]
-    if state.active:
+    if state.inactive:
+        dest.overhead += 1
+    else:
         flags &= ~IP_VS_CONN_F_INACTIVE
         dest.overhead += 257
-    else:
-        dest.overhead += 1
     if sysctl.conntrack:
         flags |= IP_VS_CONN_F_NFCT
         table.odd = True

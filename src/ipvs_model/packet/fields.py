@@ -78,12 +78,12 @@ class PacketFields(QuickFields):
         if not lazy:
             return self.store  # type: ignore[return-value]
         nat = lazy & LAZY_NAT != 0
-        if lazy & LAZY_FRAME:
-            raw = cast(bytes, self.store)[ETHERNET_HEADER : ETHERNET_HEADER + self.length]
+        if not lazy & LAZY_BUILD:
+            raw = cast(bytes, self.store)
+            if lazy & LAZY_FRAME:
+                raw = raw[ETHERNET_HEADER : ETHERNET_HEADER + self.length]
             if lazy != LAZY_FRAME:
                 raw = patched(raw, self.af, self.proto, self.src, self.dst, self.ttl, self.l4, nat)
-        elif not lazy & LAZY_BUILD:
-            raw = patched(cast(bytes, self.store), self.af, self.proto, self.src, self.dst, self.ttl, self.l4, nat)
         elif self.proto == IPPROTO_TCP:
             raw = build.tcp_packet(self.af, self.src, self.dst, self.ttl, self.df, cast(build.TcpParts, self.store))
         else:
