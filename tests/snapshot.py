@@ -19,11 +19,11 @@ from ipvs_model.timers import Clock, Timer
 
 SKIPPED = {
     "IPVS": {"env", "fast", "_watchers"},
-    "Netns": {"env", "emit", "log_lines", "outbox", "served"},
+    "Netns": {"env", "emit", "log_lines", "outbox", "served", "ebb"},
     "State": {"also", "bucket", "expires", "kept", "rows", "quick", "replies"},
     "ConnTable": {"born", "born_at"},
     "Dest": {"route", "usual", "xmits"},
-    "Service": {"opens"},
+    "Service": {"opens", "weights", "even", "ebb", "least", "candidate", "candidates"},
     "TemplateState": {"also", "bucket", "expires", "kept", "rows", "quick", "replies"},
     "Conn": {"xmit", "bucket", "prev", "next"},
     "FunctionTimer": {"bucket", "prev", "next", "callback"},

@@ -114,6 +114,21 @@ def test_an_established_packet_costs_the_same_whatever_there_is_around_it(af, fa
     assert count(FEW, 2) == count(MANY, 64)
 
 
+def test_a_choice_of_wlc_among_equal_weights_costs_no_more_for_many_destinations():
+    def each(dests: int) -> float:
+        svc = director(dests, "wlc").services[0]
+        schedule, syn = svc.scheduler.schedule, packet(5000, VIP, SYN)
+
+        def choose() -> None:
+            for _ in range(4 * dests):
+                schedule(svc, syn, None).overhead += 257
+
+        choose()
+        return bytecodes(choose) / dests
+
+    assert each(500) <= each(4)
+
+
 @pytest.mark.parametrize("scheduler", ["rr", "mh", "sh"])
 def test_schedulers_that_need_not_look_at_every_destination_do_not(scheduler):
     def count(dests: int) -> int:

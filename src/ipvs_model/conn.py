@@ -356,6 +356,7 @@ class Conn(Timer):
         finally:
             fired = before - len(table)
             ns.conn_count -= fired
+            ns.ebb += 1
             bucket.next = cp
         return fired or super().fire_from(bucket)
 

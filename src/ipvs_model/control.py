@@ -368,7 +368,7 @@ class Control:
         ns.routes_changed(dest)
         if add:
             svc.stats.joins(dest.stats)
-            svc.destinations.insert(0, dest)
+            svc.link(dest)
             if svc.scheduler is not None:
                 svc.scheduler.add_dest(svc, dest)
         elif svc.scheduler is not None:
@@ -386,8 +386,7 @@ class Control:
         """Take a destination out of its service (source: ip_vs_ctl.c, __ip_vs_unlink_dest)."""
         ns = self.ns
         dest.cflags &= ~IP_VS_DEST_CF_AVAILABLE
-        position = svc.destinations.index(dest)
-        del svc.destinations[position]
+        position = svc.unlink(dest)
         svc.stats.leaves(dest.stats)
         if dest.af != svc.af:
             ns.mixed_address_family_dests -= 1

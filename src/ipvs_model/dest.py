@@ -100,9 +100,9 @@ class Dest:
     """``struct ip_vs_dest``: one real server of a service."""
 
     __slots__ = (
-        "addr", "af", "cflags", "conn_flags", "flags", "held", "idle_start", "in_rs_table", "ipvs", "l_threshold", "l_threshold_val", "last_weight", "overhead",
-        "persistconns", "port", "protocol", "route", "stats", "svc", "total", "tun_flags", "tun_port", "tun_type", "u_threshold", "usual", "vaddr", "vfwmark",
-        "vport", "weight", "xmits",
+        "_weight", "addr", "af", "cflags", "conn_flags", "flags", "held", "idle_start", "in_rs_table", "ipvs", "l_threshold", "l_threshold_val", "last_weight",
+        "overhead", "persistconns", "port", "protocol", "route", "stats", "svc", "total", "tun_flags", "tun_port", "tun_type", "u_threshold", "usual", "vaddr",
+        "vfwmark", "vport", "xmits",
     )  # fmt: skip
 
     svc: Service | None
@@ -118,18 +118,30 @@ class Dest:
         self.vfwmark = svc.fwmark
         self.svc = None
         self.flags = self.cflags = self.conn_flags = 0
-        self.weight = self.last_weight = 0
+        self._weight = self.last_weight = 0
         self.tun_type = self.tun_port = self.tun_flags = 0
         self.held = 1  #: references beside those of connections
         self.stats = Stats()
         self.idle_start = 0
         self.total = self.persistconns = 0
-        self.overhead = 0  #: 256 * activeconns + totalconns, what the least-connection schedulers look at (source: ip_vs.h, ip_vs_dest_conn_overhead)
+        #: 256 * activeconns + totalconns, what the least-connection schedulers look at (source: ip_vs.h, ip_vs_dest_conn_overhead); who lowers it calls `lightened`
+        self.overhead = 0
         self.u_threshold = self.l_threshold = self.l_threshold_val = 0
         self.in_rs_table = False
         self.route: Any = None  #: cached route
         self.xmits: dict[Any, Any] = {}  #: actions shared by its connections
         self.usual: Any = None  #: the one of ordinary new connections; None: look at each
+
+    @property
+    def weight(self) -> int:
+        """Its share of new connections; 0: none."""
+        return self._weight
+
+    @weight.setter
+    def weight(self, weight: int) -> None:
+        self._weight = weight
+        if self.svc is not None:
+            self.svc.forget_weights()
 
     @property
     def activeconns(self) -> int:
@@ -152,8 +164,15 @@ class Dest:
     def _count(self, active: int, total: int) -> None:
         self.total = total
         self.overhead = overhead = 256 * active + total
+        self.lightened()
         if not -MUCH < overhead < MUCH:
             self.ipvs.overheads_wrap = True
+
+    def lightened(self) -> None:
+        """Its overhead may be less than it was, or wrap: what its service knows of the least one may not hold."""
+        svc = self.svc
+        if svc is not None and not svc.least < self.overhead < MUCH:
+            svc.ebb = -1
 
     @property
     def refcnt(self) -> int:

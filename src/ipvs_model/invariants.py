@@ -22,6 +22,7 @@ from ipvs_model.flags import (
     IP_VS_SVC_F_HASHED,
 )
 from ipvs_model.netns import Netns
+from ipvs_model.service import Service
 
 
 def check(ns: Netns, held: tuple[Conn, ...] = ()) -> None:
@@ -136,6 +137,7 @@ def check_services(ns: Netns, dests: list[Dest]) -> None:
         assert svc.refcnt == 1 + bound[id(svc)], f"{svc!r} has refcnt {svc.refcnt}, {bound[id(svc)]} destinations are bound to it"
         for dest in svc.destinations:
             assert dest.svc is svc and dest.available, f"{dest!r} is in the list of {svc!r}, but not its own"
+        check_search(svc)
     expected: dict[str, Any] = {
         "num_services": sum(1 for svc in services if svc.af == 2),
         "num_services6": sum(1 for svc in services if svc.af != 2),
@@ -153,6 +155,16 @@ def check_services(ns: Netns, dests: list[Dest]) -> None:
     assert len({id(dest) for dest in in_table}) == len(in_table), "a destination stands in the real-server table twice"
     for dest in in_table:
         assert dest.in_rs_table and dest.available, f"{dest!r} is in the real-server table, but not available"
+
+
+def check_search(svc: Service) -> None:
+    """What a service remembers of weights and overheads is so."""
+    assert svc.weights in (None, tuple(dest.weight for dest in svc.destinations)), f"{svc!r} knows other weights: {svc.weights}"
+    if svc.ebb == svc.ipvs.ebb:
+        assert svc.even and svc.weights is not None and svc.weights.count(svc.weights[0]) == len(svc.weights), f"{svc!r} has weights {svc.weights}"
+        place = svc.destinations.index(svc.candidate)
+        for number, dest in enumerate(svc.destinations):
+            assert dest.overhead >= svc.least + (number < place), f"{dest!r} has overhead {dest.overhead}, its service believes in {svc.least} from {place} on"
 
 
 def check_timers(ns: Netns, conns: list[Conn]) -> None:

@@ -130,6 +130,7 @@ class Netns:
         self.conn_out_counter = 0
         self.mixed_address_family_dests = 0
         self.conn_count = 0
+        self.ebb = 0  #: grows when entries have expired, and overheads with them
         self.overheads_wrap = False  #: some destination's overhead may not fit a C ``int``
         self.no_cport_count = 0  #: global in the kernel: shared by all namespaces
 

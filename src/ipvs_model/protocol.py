@@ -128,6 +128,7 @@ class ProtoData:
         self.pp = pp
         self.ns = ns
         self.states: tuple[State, ...] = tuple(State(row, ns.env.hz) for row in pp.states)
+        self.opens: tuple[State | None, ...] = LOOK  #: by flags, the state of a connection that an ordinary packet opens; None: look
         self.appcnt = 0  #: applications registered for this protocol
         self.apps: dict[int, Any] = {}  #: port → incarnation
         self.secure = False  #: TCP: the secure_tcp table is in force
@@ -257,6 +258,7 @@ def enter_state(cp: Conn, state: State, established: int, direction: int = IP_VS
         if dest is not None and cp.flags & IP_VS_CONN_F_INACTIVE != state.inactive:
             cp.flags ^= IP_VS_CONN_F_INACTIVE
             dest.overhead += -256 if state.inactive else 256
+            dest.lightened()
         if state.index == established:
             assure_template(cp)
     cp.timeout = state.timeout

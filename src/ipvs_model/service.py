@@ -90,8 +90,8 @@ class Service:
     """``struct ip_vs_service``: one virtual service with its destinations, newest first."""
 
     __slots__ = (
-        "addr", "af", "conntrack_afmask", "destinations", "flags", "fwmark", "ipvs", "netmask", "opens", "pe", "port", "protocol", "reads_header", "refcnt",
-        "sched_data", "scheduler", "stats", "timeout",
+        "addr", "af", "candidate", "candidates", "conntrack_afmask", "destinations", "ebb", "even", "flags", "fwmark", "ipvs", "least", "netmask", "opens", "pe",
+        "port", "protocol", "reads_header", "refcnt", "sched_data", "scheduler", "stats", "timeout", "weights",
     )  # fmt: skip
 
     def __init__(self, ipvs: Netns, user: ServiceUser) -> None:
@@ -106,6 +106,13 @@ class Service:
         self.netmask = user.netmask
         self.refcnt = 0
         self.destinations: list[Dest] = []
+        self.weights: tuple[int, ...] | None = None  #: those of the destinations; None: not known
+        self.even = False  #: they are known, all the same, and above 0
+        # while ``ebb`` is the namespace's, weights are even, no overhead is below ``least``, and those in front of ``candidate`` are above it
+        self.ebb = -1
+        self.least = 0
+        self.candidate: Any = None  #: a destination
+        self.candidates: Iterator[Dest] = iter(())  #: those behind it
         self.stats = SumStats(self.destinations)
         self.scheduler: Any = None
         self.sched_data: Any = None
@@ -134,6 +141,31 @@ class Service:
     def __repr__(self) -> str:
         name = getattr(self.scheduler, "name", "none")
         return f"<Service {self.key()} {name} {self.num_dests} dests>"
+
+    def link(self, dest: Dest) -> None:
+        """Put a destination at the head of the list."""
+        self.destinations.insert(0, dest)
+        self.forget_weights()
+
+    def unlink(self, dest: Dest) -> int:
+        """Take a destination out of the list; returns where it was."""
+        position = self.destinations.index(dest)
+        del self.destinations[position]
+        self.forget_weights()
+        return position
+
+    def forget_weights(self) -> None:
+        """Some weight is another one now."""
+        self.weights = None
+        self.even = False
+        self.ebb = -1
+
+    def known_weights(self) -> tuple[int, ...]:
+        """The weights of the destinations, in order."""
+        if self.weights is None:
+            self.weights = tuple(dest.weight for dest in self.destinations)
+            self.even = len(set(self.weights)) == 1 and self.weights[0] > 0
+        return self.weights
 
     def find_dest(self, af: int, addr: int, port: int) -> Dest | None:
         """The destination with this address and port (source: ip_vs_ctl.c, ip_vs_lookup_dest). O(destinations)."""

@@ -73,7 +73,7 @@ class Lab:
             dest.weight = 1
             dest.cflags = IP_VS_DEST_CF_AVAILABLE
             dest.conn_flags = method | IP_VS_CONN_F_INACTIVE | (IP_VS_CONN_F_NOOUTPUT if method else 0)
-            svc.destinations.insert(0, dest)
+            svc.link(dest)
             svc.refcnt += 1
             svc.scheduler.add_dest(svc, dest)
             self.ns.rs_table.hash(dest)

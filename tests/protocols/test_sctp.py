@@ -43,6 +43,9 @@ def chunks(layout: list[tuple[int, int]]) -> bytes:
 class FakeDest:
     overhead = 0
 
+    def lightened(self) -> None:
+        """No service asks."""
+
 
 class FakeConn:
     """As much of a connection as the state machine touches."""

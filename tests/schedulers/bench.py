@@ -66,7 +66,7 @@ class Bench:
         dest.svc = self.svc
         dest.last_weight = dest.weight = weight
         dest.cflags |= IP_VS_DEST_CF_AVAILABLE
-        self.svc.destinations.insert(0, dest)
+        self.svc.link(dest)
         if self.svc.scheduler is not None:
             self.svc.scheduler.add_dest(self.svc, dest)
         return dest
@@ -82,8 +82,7 @@ class Bench:
     def delete(self, name: str) -> None:
         dest = self.known[name]
         dest.cflags &= ~IP_VS_DEST_CF_AVAILABLE
-        position = self.svc.destinations.index(dest)
-        del self.svc.destinations[position]
+        position = self.svc.unlink(dest)
         if self.svc.scheduler is not None:
             self.svc.scheduler.del_dest(self.svc, dest, position)
 

@@ -12,6 +12,8 @@ from typing import Any
 from unittest.mock import patch
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from tests.schedulers.bench import SYN, Bench, Queue, name_of, pool, state
 
 from ipvs_model.dest import Dest
@@ -252,6 +254,66 @@ def test_least_loaded_when_overheads_wrap(many: bool) -> None:
     for bench in pools(2, (-255, 0, 1, (1 << 31) - 1, 1 << 31, (1 << 31) + 7, (1 << 32) - 1, 1 << 32)):
         bench.ns.overheads_wrap, bench.ns.conn_count = not many, (FEW + 1) * many
         assert least_loaded(bench.svc) is weighted_least(bench.svc)
+
+
+@st.composite
+def happenings(draw: st.DrawFn) -> list[tuple[str, int, int]]:
+    """What may happen between two choices: kind, number of a destination, a number."""
+    kinds = st.sampled_from(("choose",) * 9 + ("load", "close", "unbind", "expire", "overload", "weight", "delete", "add", "wrap"))
+    return draw(st.lists(st.tuples(kinds, st.integers(0, 2), st.integers(0, 3)), min_size=10, max_size=80))
+
+
+@given(happenings())
+def test_wlc_remembers_nothing_that_is_wrong(events: list[tuple[str, int, int]]) -> None:
+    """Equal weights: what the last search has found spares the next one, but for all that may have happened since."""
+    bench = pool("wlc", 1, 1, 1)
+    names = list(bench.known)
+    for kind, number, value in events:
+        dest = bench.known[names[number]]
+        if kind == "load":
+            dest.activeconns, dest.totalconns = dest.activeconns + value, dest.totalconns + value
+        elif kind == "close":
+            dest.activeconns -= 1
+        elif kind == "unbind":
+            dest.totalconns -= 1
+        elif kind == "expire":  # as entries do
+            dest.overhead -= 257 if value else 1
+            dest.total -= 1
+            bench.ns.ebb += 1
+        elif kind == "overload":
+            bench.overload(names[number], value > 0)
+        elif kind == "weight":
+            for name in names[: number + 1]:
+                bench.edit(name, value)
+        elif kind == "delete" and dest.available:
+            bench.delete(names[number])
+        elif kind == "add" and not dest.available:
+            bench.add(names[number], 1)
+        elif kind == "wrap":
+            dest.activeconns += 1 << 23
+        chosen = bench.ask()
+        assert chosen is weighted_least(bench.svc)
+        if chosen is not None and value:  # else the packet comes to nothing
+            chosen.total += 1
+            chosen.overhead += 257
+
+
+def test_wlc_takes_one_further_in_front_that_has_come_down_to_the_least() -> None:
+    bench = pool("wlc", 1, 1)
+    bench.conns("10.0.0.2:80", 0, 1)
+    assert last(bench.choices(2)) == "1 1"
+    bench.conns("10.0.0.2:80", 0, 0)
+    assert last(bench.choices(1)) == "2"
+
+
+def test_wlc_takes_a_new_one_of_the_same_weight() -> None:
+    bench = pool("wlc", 1, 1)
+    bench.conns("10.0.0.2:80", 0, 1)
+    assert last(bench.choices(2)) == "1 1"
+    dest = Dest(bench.svc, AF_INET, 0x0A000003, 80)
+    dest.weight = 1
+    bench.svc.link(dest)
+    assert bench.ask() is dest
 
 
 def test_few_connections_cannot_wrap_an_overhead() -> None:

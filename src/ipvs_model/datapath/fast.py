@@ -106,7 +106,10 @@ class FastPath:
             cp.state = state  # here and below: what enter_state does
             if cp.flags & IP_VS_CONN_F_INACTIVE != state.inactive:
                 cp.flags ^= IP_VS_CONN_F_INACTIVE
-                xmit.dest.overhead += -256 if state.inactive else 256
+                dest = xmit.dest
+                dest.overhead += -256 if state.inactive else 256
+                if dest.overhead <= dest.svc.least:
+                    dest.lightened()
             if cp.control is not None and state.index == ESTABLISHED:
                 assure_template(cp)
         if cp.bucket is state.bucket:

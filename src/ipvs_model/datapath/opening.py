@@ -19,15 +19,12 @@ from ipvs_model.flags import (
     IP_VS_CONN_F_NFCT,
     IP_VS_CONN_F_NOOUTPUT,
     IP_VS_CONN_F_ONE_PACKET,
-    IP_VS_DIR_INPUT,
-    IP_VS_DIR_INPUT_ONLY,
     IP_VS_SVC_F_ONEPACKET,
     IP_VS_SVC_F_PERSISTENT,
     Hook,
 )
 from ipvs_model.packet import fill_iph
 from ipvs_model.protocol import QUICK_INPUT, QUICK_INPUT_ONLY
-from ipvs_model.protocols.tcp import RST, SYN
 
 if TYPE_CHECKING:
     from ipvs_model.conn import Table
@@ -39,10 +36,8 @@ if TYPE_CHECKING:
     from ipvs_model.transmit.action import Action
 
 LOCAL_IN: Final = Hook.LOCAL_IN
-SYN_RST: Final = SYN | RST
 UNUSUAL_SERVICE: Final = IP_VS_SVC_F_PERSISTENT | IP_VS_SVC_F_ONEPACKET
 NOT_READ: Final = cast("IpHdr", None)  #: for a scheduler that does not read it
-ODD_PORTS: Final = frozenset((0, FTPDATA))
 
 
 def open_connection(ns: Netns, table: Table, pkt: Packet) -> Action | None:
@@ -51,20 +46,21 @@ def open_connection(ns: Netns, table: Table, pkt: Packet) -> Action | None:
     The caller knows that nobody watches, no daemon runs, routes are static, no client endpoint is a virtual one, the packet is a plain one without
     ``bits``, and ``table``, that of its family and protocol, has nothing under its source.
     """
-    src, dst, event = pkt.src, pkt.dst, pkt.flags
+    src, dst = pkt.src, pkt.dst
     svc = table.services.get(dst)
-    if svc is None or pkt.mark or (event & SYN_RST != SYN and event >= 0):
+    if svc is None or pkt.mark:
         return None
     conns = ns.conns
-    if src & 0xFFFF in ODD_PORTS or src >> 40 in LOOPBACK or src in conns.virtuals:
+    if src & 0xFFFF <= FTPDATA or src >> 40 in LOOPBACK or src in conns.virtuals:
         return None
     pd = svc.opens
     if pd is None:
         if svc.flags & UNUSUAL_SERVICE or svc.scheduler is None or dst in table:
             return None
         pd = ns.protocols[svc.protocol]
+    state = pd.opens[pkt.flags]
     sysctl = ns.sysctl
-    if ns.drop_rate or ns.no_cport_count or sysctl.nat_icmp_send or (pd.apps and dst & 0xFFFF in pd.apps):
+    if state is None or ns.drop_rate or ns.no_cport_count or sysctl.nat_icmp_send or (pd.apps and dst & 0xFFFF in pd.apps):
         return None
     scheduler = svc.scheduler
     iph = fill_iph(pkt) if svc.reads_header else NOT_READ
@@ -76,10 +72,6 @@ def open_connection(ns: Netns, table: Table, pkt: Packet) -> Action | None:
         return open_with_care(svc, pkt, pd, dest)
 
     flags = dest.conn_flags | IP_VS_CONN_F_HASHED
-    state = pd.states[0]
-    quick, direction = (QUICK_INPUT_ONLY, IP_VS_DIR_INPUT_ONLY) if flags & IP_VS_CONN_F_NOOUTPUT else (QUICK_INPUT, IP_VS_DIR_INPUT)
-    if event >= 0:
-        state = state.rows[direction][event]
     if state.inactive:
         dest.overhead += 1
     else:
@@ -100,7 +92,7 @@ def open_connection(ns: Netns, table: Table, pkt: Packet) -> Action | None:
     cp.state = state
     cp.timeout = state.timeout
     cp.in_pkts = 1
-    cp.quick = quick
+    cp.quick = QUICK_INPUT_ONLY if flags & IP_VS_CONN_F_NOOUTPUT else QUICK_INPUT
 
     cp.dest = ns.served = dest
     dest.total = total = dest.total + 1

@@ -136,6 +136,9 @@ class Tcp(Protocol):
             # a client's SYN is for the layered way: it may open a connection anew
             to_server, state.replies, unanswered = state.rows
             state.quick = LOOK, _but_syn(to_server), _but_syn(unanswered)
+        none = states[NONE]
+        answered, _, unanswered = none.rows
+        pd.opens = tuple(after if bits & (SYN | RST) == SYN and after is unanswered[bits] else None for bits, after in enumerate(answered))
 
     def timeout_change(self, pd: ProtoData, secure: bool) -> None:
         """Exchange the transition table; timeouts and connections stay as they are (source: tcp_timeout_change)."""

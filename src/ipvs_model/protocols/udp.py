@@ -32,7 +32,7 @@ class Udp(Protocol):
         """One state, which a datagram never leaves (source: __udp_init)."""
         pd = super().net_init(ns)
         state = pd.states[0]
-        state.replies = (state,)
+        state.replies = pd.opens = (state,)
         state.quick = LOOK, state.replies, state.replies
         return pd
 

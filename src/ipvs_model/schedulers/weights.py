@@ -42,23 +42,43 @@ def least_loaded(svc: Service) -> Dest | None:
     Only the first candidate is tested for weight > 0: with weight 0 the left product is 0, which wins nothing as long as no
     overhead is negative.
     """
-    rest = iter(svc.destinations)
-    for first in rest:
-        if first.weight > 0 and not first.flags & IP_VS_DEST_F_OVERLOAD:
+    ns = svc.ipvs
+    if svc.even and not ns.overheads_wrap and ns.conn_count <= FEW:
+        return _lightest(svc)
+    rest = zip(svc.destinations, svc.known_weights(), strict=True)
+    for first, heaviest in rest:
+        if heaviest > 0 and not first.flags & IP_VS_DEST_F_OVERLOAD:
             break
     else:
         return None
-    ns = svc.ipvs
     if ns.overheads_wrap or ns.conn_count > FEW:
         return _exactly(first, svc)
-    best, least, heaviest = first, first.overhead, first.weight
+    best, least = first, first.overhead
     # most lose without a multiplication; not if the least is negative, which takes more conns gone inactive than were active
-    for dest in rest:
-        if dest.overhead < least or dest.weight > heaviest:
-            overhead, weight = dest.overhead, dest.weight
+    for dest, weight in rest:
+        if dest.overhead < least or weight > heaviest:
+            overhead = dest.overhead
             if least * weight > overhead * heaviest and not dest.flags & IP_VS_DEST_F_OVERLOAD:
                 best, least, heaviest = dest, overhead, weight
     return best if least >= 0 else _exactly(first, svc)
+
+
+def _lightest(svc: Service) -> Dest | None:
+    """The same of equal weights while no overhead wraps. What it finds out spares ``wlc`` the next search; not if an overloaded one is lighter."""
+    best, least, all_seen = None, 1 << 31, True
+    for dest in svc.destinations:
+        if dest.overhead < least:
+            if dest.flags & IP_VS_DEST_F_OVERLOAD:
+                all_seen = False
+            else:
+                best, least = dest, dest.overhead
+    if all_seen:
+        svc.ebb, svc.least, svc.candidate = svc.ipvs.ebb, least, best
+        svc.candidates = iter(svc.destinations)
+        for dest in svc.candidates:
+            if dest is best:
+                break
+    return best
 
 
 def _exactly(best: Dest, svc: Service) -> Dest:
