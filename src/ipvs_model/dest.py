@@ -169,9 +169,13 @@ class Dest:
             self.ipvs.overheads_wrap = True
 
     def lightened(self) -> None:
-        """Its overhead may be less than it was, or wrap: what its service knows of the least one may not hold."""
-        svc = self.svc
-        if svc is not None and not svc.least < self.overhead < MUCH:
+        """Its overhead is another one, perhaps a smaller one: what its service knows of the least may not hold."""
+        svc, overhead = self.svc, self.overhead
+        if svc is None or svc.least < overhead < MUCH:
+            return
+        if -MUCH < overhead < svc.least and self.cflags & IP_VS_DEST_CF_AVAILABLE:
+            svc.least, svc.candidate, svc.candidates = overhead, self, iter(())
+        else:
             svc.ebb = -1
 
     @property

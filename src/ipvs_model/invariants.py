@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+from copy import copy
 from typing import Any
 
 from ipvs_model.apps.base import check as check_apps
@@ -162,9 +163,9 @@ def check_search(svc: Service) -> None:
     assert svc.weights in (None, tuple(dest.weight for dest in svc.destinations)), f"{svc!r} knows other weights: {svc.weights}"
     if svc.ebb == svc.ipvs.ebb:
         assert svc.even and svc.weights is not None and svc.weights.count(svc.weights[0]) == len(svc.weights), f"{svc!r} has weights {svc.weights}"
-        place = svc.destinations.index(svc.candidate)
-        for number, dest in enumerate(svc.destinations):
-            assert dest.overhead >= svc.least + (number < place), f"{dest!r} has overhead {dest.overhead}, its service believes in {svc.least} from {place} on"
+        to_come = (svc.candidate, *copy(svc.candidates))
+        for dest in svc.destinations:
+            assert dest.overhead >= svc.least + (dest not in to_come), f"{dest!r} has overhead {dest.overhead}, {svc!r} believes in {svc.least} of {to_come}"
 
 
 def check_timers(ns: Netns, conns: list[Conn]) -> None:

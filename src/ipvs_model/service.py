@@ -108,11 +108,11 @@ class Service:
         self.destinations: list[Dest] = []
         self.weights: tuple[int, ...] | None = None  #: those of the destinations; None: not known
         self.even = False  #: they are known, all the same, and above 0
-        # while ``ebb`` is the namespace's, weights are even, no overhead is below ``least``, and those in front of ``candidate`` are above it
+        # while ``ebb`` is the namespace's, weights are even, no overhead is below ``least``, and whoever has just that is ``candidate`` or to come of ``candidates``
         self.ebb = -1
         self.least = 0
         self.candidate: Any = None  #: a destination
-        self.candidates: Iterator[Dest] = iter(())  #: those behind it
+        self.candidates: Iterator[Dest] = iter(())
         self.stats = SumStats(self.destinations)
         self.scheduler: Any = None
         self.sched_data: Any = None

@@ -304,6 +304,16 @@ def test_wlc_takes_one_further_in_front_that_has_come_down_to_the_least() -> Non
     assert last(bench.choices(2)) == "1 1"
     bench.conns("10.0.0.2:80", 0, 0)
     assert last(bench.choices(1)) == "2"
+    bench.conns("10.0.0.1:80", 0, 1)
+    bench.conns("10.0.0.1:80", 0, 0)
+    assert last(bench.choices(1)) == "2"
+
+
+def test_wlc_sees_an_overhead_wrap_below_the_least() -> None:
+    bench = pool("wlc", 1, 1)
+    assert last(bench.choices(2)) == "2 2"
+    bench.conns("10.0.0.1:80", -(1 << 23) - 1, 0)  # 2**31 - 256
+    assert last(bench.choices(1)) == "2"
 
 
 def test_wlc_takes_a_new_one_of_the_same_weight() -> None:

@@ -73,11 +73,7 @@ def _lightest(svc: Service) -> Dest | None:
             else:
                 best, least = dest, dest.overhead
     if all_seen:
-        svc.ebb, svc.least, svc.candidate = svc.ipvs.ebb, least, best
-        svc.candidates = iter(svc.destinations)
-        for dest in svc.candidates:
-            if dest is best:
-                break
+        svc.ebb, svc.least, svc.candidate, svc.candidates = svc.ipvs.ebb, least, best, iter(svc.destinations)
     return best
 
 
