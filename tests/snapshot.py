@@ -23,7 +23,7 @@ SKIPPED = {
     "State": {"also", "bucket", "expires", "kept", "rows", "quick", "replies"},
     "ConnTable": {"born", "born_at"},
     "Dest": {"route", "usual", "xmits"},
-    "Service": {"opens", "weights", "even", "ebb", "least", "candidate", "candidates"},
+    "Service": {"opens", "even", "ebb", "least", "candidate", "candidates"},
     "TemplateState": {"also", "bucket", "expires", "kept", "rows", "quick", "replies"},
     "Conn": {"xmit", "bucket", "prev", "next"},
     "FunctionTimer": {"bucket", "prev", "next", "callback"},

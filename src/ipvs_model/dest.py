@@ -100,9 +100,9 @@ class Dest:
     """``struct ip_vs_dest``: one real server of a service."""
 
     __slots__ = (
-        "_weight", "addr", "af", "cflags", "conn_flags", "flags", "held", "idle_start", "in_rs_table", "ipvs", "l_threshold", "l_threshold_val", "last_weight",
-        "overhead", "persistconns", "port", "protocol", "route", "stats", "svc", "total", "tun_flags", "tun_port", "tun_type", "u_threshold", "usual", "vaddr",
-        "vfwmark", "vport", "xmits",
+        "addr", "af", "cflags", "conn_flags", "flags", "held", "idle_start", "in_rs_table", "ipvs", "l_threshold", "l_threshold_val", "last_weight",
+        "overhead", "persistconns", "port", "protocol", "raw_weight", "route", "stats", "svc", "total", "tun_flags", "tun_port", "tun_type",
+        "u_threshold", "usual", "vaddr", "vfwmark", "vport", "xmits",
     )  # fmt: skip
 
     svc: Service | None
@@ -118,7 +118,7 @@ class Dest:
         self.vfwmark = svc.fwmark
         self.svc = None
         self.flags = self.cflags = self.conn_flags = 0
-        self._weight = self.last_weight = 0
+        self.raw_weight = self.last_weight = 0
         self.tun_type = self.tun_port = self.tun_flags = 0
         self.held = 1  #: references beside those of connections
         self.stats = Stats()
@@ -134,12 +134,12 @@ class Dest:
 
     @property
     def weight(self) -> int:
-        """Its share of new connections; 0: none."""
-        return self._weight
+        """Its share of new connections; 0: none. Schedulers, who read it often, read ``raw_weight``."""
+        return self.raw_weight
 
     @weight.setter
     def weight(self, weight: int) -> None:
-        self._weight = weight
+        self.raw_weight = weight
         if self.svc is not None:
             self.svc.forget_weights()
 

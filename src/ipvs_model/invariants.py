@@ -160,9 +160,10 @@ def check_services(ns: Netns, dests: list[Dest]) -> None:
 
 def check_search(svc: Service) -> None:
     """What a service remembers of weights and overheads is so."""
-    assert svc.weights in (None, tuple(dest.weight for dest in svc.destinations)), f"{svc!r} knows other weights: {svc.weights}"
+    weights = {dest.weight for dest in svc.destinations}
+    assert svc.even in (None, len(weights) == 1 and min(weights) > 0), f"{svc!r} remembers {svc.even} of weights {weights}"
     if svc.ebb == svc.ipvs.ebb:
-        assert svc.even and svc.weights is not None and svc.weights.count(svc.weights[0]) == len(svc.weights), f"{svc!r} has weights {svc.weights}"
+        assert svc.even, f"{svc!r} remembers the least overhead of weights {weights}"
         to_come = (svc.candidate, *copy(svc.candidates))
         for dest in svc.destinations:
             assert dest.overhead >= svc.least + (dest not in to_come), f"{dest!r} has overhead {dest.overhead}, {svc!r} believes in {svc.least} of {to_come}"

@@ -91,7 +91,7 @@ class Service:
 
     __slots__ = (
         "addr", "af", "candidate", "candidates", "conntrack_afmask", "destinations", "ebb", "even", "flags", "fwmark", "ipvs", "least", "netmask", "opens", "pe",
-        "port", "protocol", "reads_header", "refcnt", "sched_data", "scheduler", "stats", "timeout", "weights",
+        "port", "protocol", "reads_header", "refcnt", "sched_data", "scheduler", "stats", "timeout",
     )  # fmt: skip
 
     def __init__(self, ipvs: Netns, user: ServiceUser) -> None:
@@ -106,8 +106,7 @@ class Service:
         self.netmask = user.netmask
         self.refcnt = 0
         self.destinations: list[Dest] = []
-        self.weights: tuple[int, ...] | None = None  #: those of the destinations; None: not known
-        self.even = False  #: they are known, all the same, and above 0
+        self.even: bool | None = None  #: see has_even_weights; None: to be found out
         # while ``ebb`` is the namespace's, weights are even, no overhead is below ``least``, and whoever has just that is ``candidate`` or to come of ``candidates``
         self.ebb = -1
         self.least = 0
@@ -156,16 +155,15 @@ class Service:
 
     def forget_weights(self) -> None:
         """Some weight is another one now."""
-        self.weights = None
-        self.even = False
+        self.even = None
         self.ebb = -1
 
-    def known_weights(self) -> tuple[int, ...]:
-        """The weights of the destinations, in order."""
-        if self.weights is None:
-            self.weights = tuple(dest.weight for dest in self.destinations)
-            self.even = len(set(self.weights)) == 1 and self.weights[0] > 0
-        return self.weights
+    def has_even_weights(self) -> bool:
+        """Whether all destinations have the same weight, above 0."""
+        if self.even is None:
+            weights = {dest.raw_weight for dest in self.destinations}
+            self.even = len(weights) == 1 and min(weights) > 0
+        return self.even
 
     def find_dest(self, af: int, addr: int, port: int) -> Dest | None:
         """The destination with this address and port (source: ip_vs_ctl.c, ip_vs_lookup_dest). O(destinations)."""

@@ -142,4 +142,4 @@ def is_overloaded(dest: Dest, svc: Service) -> bool:
 
     Not the OVERLOAD flag, which is not looked at. source: ip_vs_lblc.c, is_overloaded
     """
-    return dest.activeconns > dest.weight and any(s32(other.activeconns * 2) < other.weight for other in svc.destinations)
+    return dest.activeconns > dest.raw_weight and any(s32(other.activeconns * 2) < other.raw_weight for other in svc.destinations)

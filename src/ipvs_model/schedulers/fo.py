@@ -29,12 +29,12 @@ class WeightedFailover(Scheduler):
         best = None
         heaviest = 0
         for dest in svc.destinations:
-            if dest.weight > heaviest and not dest.flags & IP_VS_DEST_F_OVERLOAD:
-                best, heaviest = dest, dest.weight
+            if dest.raw_weight > heaviest and not dest.flags & IP_VS_DEST_F_OVERLOAD:
+                best, heaviest = dest, dest.raw_weight
         if best is None:
             self.error(svc, NO_DESTINATION)
         return best
 
     def score(self, svc: Service, dest: Dest) -> int | None:
         """The weight: the largest is taken."""
-        return dest.weight if usable(dest) else None
+        return dest.raw_weight if usable(dest) else None

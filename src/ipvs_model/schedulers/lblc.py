@@ -67,7 +67,7 @@ class LocalityBasedLeastConnection(Scheduler):
         if entry is not None:
             entry.lastuse = now
             dest = entry.dest
-            if dest.cflags & IP_VS_DEST_CF_AVAILABLE and dest.weight > 0 and not is_overloaded(dest, svc):
+            if dest.cflags & IP_VS_DEST_CF_AVAILABLE and dest.raw_weight > 0 and not is_overloaded(dest, svc):
                 return dest
         least = least_loaded(svc)
         if least is None:

@@ -56,7 +56,7 @@ class Entry:
         for dest in self.members:
             if dest.flags & IP_VS_DEST_F_OVERLOAD or not dest.cflags & IP_VS_DEST_CF_AVAILABLE:
                 continue
-            overhead, weight = conn_overhead(dest), dest.weight
+            overhead, weight = conn_overhead(dest), dest.raw_weight
             if weight > 0 if best is None else best_overhead * weight > overhead * best_weight:
                 best, best_overhead, best_weight = dest, overhead, weight
         return best
@@ -66,7 +66,7 @@ class Entry:
         best = None
         best_overhead = best_weight = 0
         for dest in self.members:
-            overhead, weight = conn_overhead(dest), dest.weight
+            overhead, weight = conn_overhead(dest), dest.raw_weight
             if weight > 0 and (best is None or best_overhead * weight < overhead * best_weight):
                 best, best_overhead, best_weight = dest, overhead, weight
         return best

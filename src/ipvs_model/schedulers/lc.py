@@ -30,7 +30,7 @@ class LeastConnection(Scheduler):
         least = 1 << 32
         for dest in svc.destinations:
             overhead = dest.overhead & 0xFFFFFFFF
-            if overhead < least and dest.weight and not dest.flags & IP_VS_DEST_F_OVERLOAD:
+            if overhead < least and dest.raw_weight and not dest.flags & IP_VS_DEST_F_OVERLOAD:
                 best, least = dest, overhead
         if best is None:
             self.error(svc, NO_DESTINATION)
@@ -38,6 +38,6 @@ class LeastConnection(Scheduler):
 
     def score(self, svc: Service, dest: Dest) -> int | None:
         """The overhead: the smallest is taken."""
-        if dest.weight == 0 or dest.flags & IP_VS_DEST_F_OVERLOAD:
+        if dest.raw_weight == 0 or dest.flags & IP_VS_DEST_F_OVERLOAD:
             return None
         return conn_overhead(dest) & 0xFFFFFFFF

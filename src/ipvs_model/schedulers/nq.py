@@ -29,7 +29,7 @@ class NeverQueue(Scheduler):
         best = None
         best_delay = best_weight = 0
         for dest in svc.destinations:
-            weight = dest.weight
+            weight = dest.raw_weight
             if weight == 0 or (dest.flags and dest.flags & IP_VS_DEST_F_OVERLOAD):
                 continue
             delay = dest.activeconns + 1
@@ -45,6 +45,6 @@ class NeverQueue(Scheduler):
 
     def score(self, svc: Service, dest: Dest) -> int | None:
         """0 if idle (taken at once), else active connections + 1: the smallest in proportion to the weight is taken."""
-        if dest.weight == 0 or dest.flags & IP_VS_DEST_F_OVERLOAD:
+        if dest.raw_weight == 0 or dest.flags & IP_VS_DEST_F_OVERLOAD:
             return None
         return s32(dest.activeconns + 1) if dest.activeconns else 0

@@ -27,7 +27,7 @@ class Overflow(Scheduler):
         """The largest weight among those with no more active connections than weight; of equals the first. O(n)."""
         best = None
         for dest in svc.destinations:
-            if self._has_room(dest) and (best is None or dest.weight > best.weight):
+            if self._has_room(dest) and (best is None or dest.raw_weight > best.raw_weight):
                 best = dest
         if best is None:
             self.error(svc, NO_DESTINATION)
@@ -35,8 +35,8 @@ class Overflow(Scheduler):
 
     @staticmethod
     def _has_room(dest: Dest) -> bool:
-        return dest.weight != 0 and dest.activeconns <= dest.weight and not dest.flags & IP_VS_DEST_F_OVERLOAD
+        return dest.raw_weight != 0 and dest.activeconns <= dest.raw_weight and not dest.flags & IP_VS_DEST_F_OVERLOAD
 
     def score(self, svc: Service, dest: Dest) -> int | None:
         """The weight, if there is room: the largest is taken."""
-        return dest.weight if self._has_room(dest) else None
+        return dest.raw_weight if self._has_room(dest) else None

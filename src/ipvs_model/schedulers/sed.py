@@ -33,11 +33,11 @@ class ShortestExpectedDelay(Scheduler):
         else:
             self.error(svc, NO_DESTINATION)
             return None
-        best_delay, best_weight = s32(best.activeconns + 1), best.weight
+        best_delay, best_weight = s32(best.activeconns + 1), best.raw_weight
         for dest in rest:
             if dest.flags and dest.flags & IP_VS_DEST_F_OVERLOAD:
                 continue
-            weight = dest.weight
+            weight = dest.raw_weight
             delay = dest.activeconns + 1
             if delay > ONE_DIGIT:
                 delay = s32(delay)

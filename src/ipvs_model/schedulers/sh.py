@@ -80,4 +80,4 @@ class SourceHashing(Scheduler):
 def deal(destinations: list[Dest]) -> Iterator[Dest]:
     """Destinations over and over, each as many times in a row as its weight; weight 0 gets one, as 1 does."""
     for dest in cycle(destinations):
-        yield from repeat(dest, max(dest.weight, 1))
+        yield from repeat(dest, max(dest.raw_weight, 1))

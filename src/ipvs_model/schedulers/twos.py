@@ -31,18 +31,18 @@ class TwoRandomChoices(Scheduler):
         31 bits they wrap.
         """
         choice2 = None
-        live = [dest for dest in svc.destinations if dest.weight > 0 and not dest.flags & IP_VS_DEST_F_OVERLOAD]
+        live = [dest for dest in svc.destinations if dest.raw_weight > 0 and not dest.flags & IP_VS_DEST_F_OVERLOAD]
         if not live:
             self.error(svc, NO_DESTINATION)
             return None
         choice1 = live[-1]
-        ceiling = sum(dest.weight for dest in live) + 1 & 0xFFFFFFFF
+        ceiling = sum(dest.raw_weight for dest in live) + 1 & 0xFFFFFFFF
         rest1 = s32(svc.ipvs.rng.below(ceiling))
         rest2 = s32(svc.ipvs.rng.below(ceiling))
         weight1 = weight2 = -1
         overhead1 = overhead2 = 0
         for dest in live:
-            weight = dest.weight
+            weight = dest.raw_weight
             rest1 -= weight
             rest2 -= weight
             if rest1 < -ONE_DIGIT or rest2 < -ONE_DIGIT:

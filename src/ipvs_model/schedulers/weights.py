@@ -28,7 +28,7 @@ def s32(value: int) -> int:
 
 def usable(dest: Dest) -> bool:
     """May the destination get a connection at all: weight above 0, no OVERLOAD."""
-    return dest.weight > 0 and not dest.flags & IP_VS_DEST_F_OVERLOAD
+    return dest.raw_weight > 0 and not dest.flags & IP_VS_DEST_F_OVERLOAD
 
 
 def conn_overhead(dest: Dest) -> int:
@@ -43,21 +43,21 @@ def least_loaded(svc: Service) -> Dest | None:
     overhead is negative.
     """
     ns = svc.ipvs
-    if svc.even and not ns.overheads_wrap and ns.conn_count <= FEW:
+    if svc.has_even_weights() and not ns.overheads_wrap and ns.conn_count <= FEW:
         return _lightest(svc)
-    rest = zip(svc.destinations, svc.known_weights(), strict=True)
-    for first, heaviest in rest:
-        if heaviest > 0 and not first.flags & IP_VS_DEST_F_OVERLOAD:
+    rest = iter(svc.destinations)
+    for first in rest:
+        if first.raw_weight > 0 and not first.flags & IP_VS_DEST_F_OVERLOAD:
             break
     else:
         return None
     if ns.overheads_wrap or ns.conn_count > FEW:
         return _exactly(first, svc)
-    best, least = first, first.overhead
+    best, least, heaviest = first, first.overhead, first.raw_weight
     # most lose without a multiplication; not if the least is negative, which takes more conns gone inactive than were active
-    for dest, weight in rest:
-        if dest.overhead < least or weight > heaviest:
-            overhead = dest.overhead
+    for dest in rest:
+        if dest.overhead < least or dest.raw_weight > heaviest:
+            overhead, weight = dest.overhead, dest.raw_weight
             if least * weight > overhead * heaviest and not dest.flags & IP_VS_DEST_F_OVERLOAD:
                 best, least, heaviest = dest, overhead, weight
     return best if least >= 0 else _exactly(first, svc)
@@ -79,9 +79,9 @@ def _lightest(svc: Service) -> Dest | None:
 
 def _exactly(best: Dest, svc: Service) -> Dest:
     """The same from the first candidate on, for overheads that may be negative, or beyond a C ``int``."""
-    best_overhead, best_weight = conn_overhead(best), best.weight
+    best_overhead, best_weight = conn_overhead(best), best.raw_weight
     for dest in svc.destinations[svc.destinations.index(best) + 1 :]:
         overhead = conn_overhead(dest)
-        if best_overhead * dest.weight > overhead * best_weight and not dest.flags & IP_VS_DEST_F_OVERLOAD:
-            best, best_overhead, best_weight = dest, overhead, dest.weight
+        if best_overhead * dest.raw_weight > overhead * best_weight and not dest.flags & IP_VS_DEST_F_OVERLOAD:
+            best, best_overhead, best_weight = dest, overhead, dest.raw_weight
     return best

@@ -35,8 +35,8 @@ class Mark:
 
     def measure(self, destinations: list[Dest]) -> None:
         """Find the step and the highest threshold again; OVERLOAD does not matter."""
-        self.di = gcd(*(dest.weight for dest in destinations)) or 1
-        self.mw = max((dest.weight for dest in destinations), default=0) - (self.di - 1)
+        self.di = gcd(*(dest.raw_weight for dest in destinations)) or 1
+        self.mw = max((dest.raw_weight for dest in destinations), default=0) - (self.di - 1)
 
 
 class WeightedRoundRobin(Scheduler):
@@ -86,7 +86,7 @@ class WeightedRoundRobin(Scheduler):
         while True:
             for index in range(begin, len(destinations)):
                 dest = destinations[index]
-                if dest.weight >= cw and not dest.flags & IP_VS_DEST_F_OVERLOAD:
+                if dest.raw_weight >= cw and not dest.flags & IP_VS_DEST_F_OVERLOAD:
                     mark.cw = cw
                     mark.cursor.move(dest, index)
                     return dest
@@ -101,7 +101,7 @@ class WeightedRoundRobin(Scheduler):
                     return None
                 restarted = True
             if reachable < 0:
-                reachable = max(di, *(0 if dest.flags & IP_VS_DEST_F_OVERLOAD else dest.weight for dest in destinations))
+                reachable = max(di, *(0 if dest.flags & IP_VS_DEST_F_OVERLOAD else dest.raw_weight for dest in destinations))
             if cw > reachable:
                 cw -= -(-(cw - reachable) // di) * di
             last_pass = cw <= di
@@ -116,6 +116,6 @@ class WeightedRoundRobin(Scheduler):
 
     def score(self, svc: Service, dest: Dest) -> int | None:
         """Weight above the present threshold; from 0 up the destination is taken when the scan meets it."""
-        if dest.weight <= 0 or dest.flags & IP_VS_DEST_F_OVERLOAD:
+        if dest.raw_weight <= 0 or dest.flags & IP_VS_DEST_F_OVERLOAD:
             return None
-        return int(dest.weight - svc.sched_data.cw)
+        return int(dest.raw_weight - svc.sched_data.cw)
