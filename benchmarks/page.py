@@ -23,7 +23,7 @@ MAIN: Final = "3.11"
 CURVES: Final = {
     "performance-connections.svg": ("connections", {"an established packet": "GP", "a SYN that makes a connection": "GC"}, "ns of CPU time"),
     "performance-services.svg": ("services", {"an established packet": "GS", "a connection begun and forgotten": "GB"}, "times the price with one service"),
-    "performance-destinations.svg": ("destinations", {"rr": "Grr", "mh": "Gmh", "sh": "Gsh"}, "times the price with two destinations"),
+    "performance-destinations.svg": ("destinations", {"rr": "Grr", "mh": "Gmh", "sh": "Gsh", "wlc, equal weights": "Gwlc"}, "times the price with two destinations"),
 }
 Rows = dict[str, dict[str, Any]]
 

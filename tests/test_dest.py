@@ -6,7 +6,7 @@ import struct
 import pytest
 from tests.lab import Lab
 
-from ipvs_model.dest import Dest, DestUser, RealServerTable, rs_hashkey
+from ipvs_model.dest import MUCH, Dest, DestUser, RealServerTable, rs_hashkey
 from ipvs_model.events import OverloadChanged
 from ipvs_model.flags import AF_INET, AF_INET6, IP_VS_DEST_CF_AVAILABLE, IP_VS_DEST_F_OVERLOAD
 from ipvs_model.ipvs import IPVS
@@ -86,6 +86,37 @@ def test_counts_of_connections_are_kept_in_two_sums(active, total):
     dest.totalconns += 1
     assert (dest.activeconns, dest.totalconns, dest.refcnt) == (active, total + 1, 1 + total + 1)
     assert dest.ipvs.overheads_wrap == (active >= 1 << 21)
+
+
+LOST, TAKEN, KEPT = "lost", "taken", "kept"
+
+
+@pytest.mark.parametrize(
+    ("overhead", "available", "becomes"),
+    [
+        (501, True, KEPT), (501, False, KEPT), (MUCH - 1, True, KEPT), (MUCH, True, LOST), (MUCH + 1, True, LOST), (500, True, LOST), (500, False, LOST),
+        (499, True, TAKEN), (499, False, LOST), (-3, True, TAKEN), (1 - MUCH, True, TAKEN), (-MUCH, True, LOST),
+    ],
+)  # fmt: skip
+def test_what_its_service_knows_of_overheads_when_that_of_one_has_changed(overhead, available, becomes):
+    lab = Lab().service("wlc", "A", "B")
+    svc, dest, other = lab.svc, lab.dest("A"), lab.dest("B")
+    svc.ebb, svc.least, svc.candidate, svc.candidates = 7, 500, other, iter([other])
+    flag = 0x100
+    dest.cflags = flag | (IP_VS_DEST_CF_AVAILABLE if available else 0)
+    dest.totalconns = overhead
+    if becomes == TAKEN:  # it alone has the least
+        assert (svc.ebb, svc.least, svc.candidate, list(svc.candidates)) == (7, overhead, dest, [])
+    else:
+        assert (svc.ebb, svc.least, svc.candidate, list(svc.candidates)) == (7 if becomes == KEPT else -1, 500, other, [other])
+
+
+def test_one_that_belongs_to_no_service_has_nobody_to_tell():
+    svc = Lab().service("wlc", "A").svc
+    dest = Dest(svc, AF_INET, 1, 80)
+    dest.weight = 3
+    dest.totalconns = -1
+    assert (dest.weight, dest.overhead) == (3, -1)
 
 
 def test_putting_what_was_not_held_is_loud():

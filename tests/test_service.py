@@ -6,6 +6,7 @@ import struct
 import pytest
 
 from ipvs_model.addresses import parse_endpoint
+from ipvs_model.dest import Dest
 from ipvs_model.flags import AF_INET, AF_INET6, IP_VS_SVC_F_HASHED, IP_VS_SVC_F_PERSISTENT
 from ipvs_model.ipvs import IPVS
 from ipvs_model.netns import Environment
@@ -33,6 +34,46 @@ def test_buckets_of_address_services(protocol, endpoint, plain, shifted):
 def test_buckets_of_mark_services(mark, plain, shifted):
     assert svc_fwm_hashkey(mark) == plain
     assert svc_fwm_hashkey(mark, 0x5A) == shifted
+
+
+@pytest.mark.parametrize(
+    ("weights", "even"),
+    [((), False), ((1,), True), ((0,), False), ((-1,), False), ((3, 3), True), ((0, 0), False), ((1, 2), False), ((2, 2, 1), False), ((1, 1, 1), True)],
+)
+def test_even_weights_are_the_same_and_above_0(weights, even):
+    svc = IPVS().add_service("tcp", "10.0.0.1:80")
+    assert (svc.even, svc.ebb, svc.least, svc.candidate, list(svc.candidates)) == (None, -1, 0, None, [])
+    for number, weight in enumerate(weights):
+        dest = Dest(svc, AF_INET, 0x0A000100 + number, 80)
+        dest.svc = svc
+        dest.weight = weight
+        svc.link(dest)
+    assert [dest.addr & 0xFF for dest in svc.destinations] == list(range(len(weights)))[::-1]
+    assert svc.even is None
+    assert svc.has_even_weights() is svc.even is even
+
+
+def test_what_is_known_of_weights_is_forgotten_when_one_changes_comes_or_goes():
+    svc = IPVS().add_service("tcp", "10.0.0.1:80")
+    one, other = (Dest(svc, AF_INET, 0x0A000100 + number, 80) for number in range(2))
+    for dest in (one, other):
+        dest.svc = svc
+        dest.weight = 1
+    changes = [lambda: svc.link(one), lambda: svc.link(other), lambda: setattr(one, "weight", 1), lambda: svc.unlink(one)]
+    for change in changes:
+        svc.even, svc.ebb = True, 3
+        change()
+        assert (svc.even, svc.ebb) == (None, -1)
+    assert svc.destinations == [other]
+    svc.link(one)
+    assert (svc.unlink(other), svc.unlink(one)) == (1, 0)
+
+
+def test_weights_are_not_looked_at_again():
+    svc = IPVS().add_service("tcp", "10.0.0.1:80")
+    for known in (True, False):
+        svc.even = known
+        assert svc.has_even_weights() is known
 
 
 def find(ipvs, protocol, endpoint, mark=0):

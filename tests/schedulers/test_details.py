@@ -20,7 +20,7 @@ from ipvs_model.dest import Dest
 from ipvs_model.errors import IPVSError
 from ipvs_model.flags import AF_INET, AF_INET6, IP_VS_DEST_CF_AVAILABLE, IP_VS_DEST_F_OVERLOAD, IP_VS_HDR_ICMP
 from ipvs_model.packet.view import IpHdr
-from ipvs_model.schedulers import SCHEDULERS, RateLimit, Registry, Scheduler, bind_scheduler, cache, error_text, mh
+from ipvs_model.schedulers import SCHEDULERS, RateLimit, Registry, Scheduler, bind_scheduler, cache, error_text, mh, wlc
 from ipvs_model.schedulers.hashing import dest_key, fold, hash_32, hsiphash_u32
 from ipvs_model.schedulers.lblcr import Entry
 from ipvs_model.schedulers.weights import FEW, least_loaded
@@ -306,6 +306,53 @@ def test_wlc_takes_one_further_in_front_that_has_come_down_to_the_least() -> Non
     assert last(bench.choices(1)) == "2"
     bench.conns("10.0.0.1:80", 0, 1)
     bench.conns("10.0.0.1:80", 0, 0)
+    assert last(bench.choices(1)) == "2"
+
+
+def test_wlc_goes_on_where_the_last_search_ended() -> None:
+    bench = pool("wlc", 1, 1, 1, 1)
+    bench.conns("10.0.0.3:80", 1, 1)
+    searches = 0
+
+    def search(svc: Any) -> Dest | None:
+        nonlocal searches
+        searches += 1
+        return least_loaded(svc)
+
+    def choices(count: int, load: int = 257) -> str:
+        names = []
+        for _ in range(count):
+            dest = bench.ask()
+            assert dest is not None
+            dest.overhead += load
+            names.append(name_of(dest) or "")
+        return last(names)
+
+    with patch.object(wlc, "least_loaded", search):
+        assert (choices(2, 0), searches) == ("4 4", 1)  # nothing came of the first
+        assert (choices(3), searches) == ("4 2 1", 1)  # 3 has more than the least
+        assert (choices(1), searches) == ("4", 2)  # all have the same now
+        foreign(bench)
+        bench.ns.conn_count = FEW
+        assert (choices(2), searches) == ("3 2", 2)
+        bench.ns.conn_count = FEW + 1
+        assert (choices(1), searches) == ("1", 3)
+        bench.ns.conn_count = 0
+        assert (choices(1), searches) == ("4", 4)
+        bench.ns.ebb += 1
+        assert (choices(2), searches) == ("3 2", 5)
+        bench.overload("10.0.0.1:80")
+        assert (choices(2), searches) == ("4 3", 7)
+        bench.overload("10.0.0.1:80", False)
+        assert (choices(1), searches) == ("1", 7)
+
+
+def test_wlc_asks_for_a_search_whenever_it_knows_nothing() -> None:
+    bench = pool("wlc", 1, 1)
+    with patch.object(wlc, "least_loaded", lambda svc: None):
+        assert bench.ask() is None
+    assert last(bench.choices(1)) == "2"
+    bench.ns.ebb = bench.svc.ebb = 1 << 40
     assert last(bench.choices(1)) == "2"
 
 
