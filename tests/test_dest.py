@@ -96,6 +96,7 @@ LOST, TAKEN, KEPT = "lost", "taken", "kept"
     [
         (501, True, KEPT), (501, False, KEPT), (MUCH - 1, True, KEPT), (MUCH, True, LOST), (MUCH + 1, True, LOST), (500, True, LOST), (500, False, LOST),
         (499, True, TAKEN), (499, False, LOST), (-3, True, TAKEN), (1 - MUCH, True, TAKEN), (-MUCH, True, LOST),
+        (-MUCH - 1, True, LOST),
     ],
 )  # fmt: skip
 def test_what_its_service_knows_of_overheads_when_that_of_one_has_changed(overhead, available, becomes):
@@ -219,12 +220,12 @@ def test_the_end_of_a_tunnel_is_found_by_all_that_it_is():
 
 
 def test_the_last_that_was_hashed_is_found_first():
-    table, first, second = RealServerTable(), bare(), bare()
-    table.hash(first)
-    table.hash(second)
-    assert table.find_real_service(AF_INET, 6, first.addr, 8080) is second
-    table.unhash(second)
-    assert table.find_real_service(AF_INET, 6, first.addr, 8080) is first
+    table, hashed = RealServerTable(), [bare() for _ in range(3)]
+    for dest in hashed:
+        table.hash(dest)
+    for dest in reversed(hashed):
+        assert table.find_real_service(AF_INET, 6, dest.addr, 8080) is dest
+        table.unhash(dest)
 
 
 # --- beginning and end --------------------------------------------------------------------------------------------------

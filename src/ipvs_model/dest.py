@@ -37,7 +37,7 @@ FIELDS: Final = (
     Field("flags", "flags", "u32", "slot", "only OVERLOAD"),
     Field("cflags", "cflags", "unsigned long", "slot", "only AVAILABLE"),
     Field("conn_flags", "conn_flags", "atomic int", "slot", "flags copied to each new connection"),
-    Field("weight", "weight", "atomic int", "slot", "0 = quiesced"),
+    Field("weight", "weight", "atomic int", "derived", "0 = quiesced; kept as raw_weight"),
     Field("last_weight", "last_weight", "atomic int", "slot", "the last weight that was not 0, or the one given at add"),
     Field("tun_type", "tun_type", "u16", "slot"),
     Field("tun_port", "tun_port", "be16", "slot"),

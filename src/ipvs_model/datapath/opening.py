@@ -51,6 +51,7 @@ def open_connection(ns: Netns, table: Table, pkt: Packet) -> Action | None:
     if svc is None or pkt.mark:
         return None
     conns = ns.conns
+    # ports 0 and 20 are special, those between are as rare
     if src & 0xFFFF <= FTPDATA or src >> 40 in LOOPBACK or src in conns.virtuals:
         return None
     pd = svc.opens

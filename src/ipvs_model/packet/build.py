@@ -20,7 +20,8 @@ UdpParts = tuple[bytes, int, int, bool]
 _IPV4: Final = Struct("!BBHHHBBHII")
 _IPV6: Final = Struct("!IHBB")
 _TCP: Final = Struct("!HHIIBBHHH")
-_IPV4_TCP: Final = Struct("!BBHHHBBHIIHHIIBBHHH")
+#: both headers without options, by the words that are summed up
+_pack_ipv4_tcp: Final = Struct("!HHHHHHIIHHIIHHHxx").pack
 _UDP: Final = Struct("!HHHH")
 
 
@@ -137,12 +138,15 @@ def tcp_packet(af: int, src: int, dst: int, ttl: int, df: bool, parts: TcpParts)
     flags, seq, ack, window, options, payload, tos, ident = parts
     length = 40 + len(payload)
     if af == AF_INET and not options and length <= 0xFFFF:
-        # both headers in one go, with sums over numbers: an endpoint counts as much as its address and its port
         saddr, daddr, frag = src >> 16, dst >> 16, 0x4000 if df else 0
-        head = -(0x4500 + tos + length + ident + frag + (ttl << 8) + IPPROTO_TCP + saddr + daddr) % 65535
-        check = -(src + dst + IPPROTO_TCP + length - 20 + seq + ack + 0x5000 + flags + window + words_sum(payload)) % 65535
-        ports = src & 0xFFFF, dst & 0xFFFF
-        return _IPV4_TCP.pack(0x45, tos, length, ident, frag, ttl, IPPROTO_TCP, head, saddr, daddr, *ports, seq, ack, 0x50, flags, window, check, 0) + payload
+        first, life, offset = 0x4500 | tos, ttl << 8 | IPPROTO_TCP, 0x5000 | flags
+        head = -(first + length + ident + frag + life + saddr + daddr) % 65535
+        # an endpoint counts as much as its address and its port; large numbers come last, for sums of small ones are made faster
+        check = length + (IPPROTO_TCP - 20) + window + offset + ack + seq + src + dst
+        if payload:
+            check += words_sum(payload)
+        headers = _pack_ipv4_tcp(first, length, ident, frag, life, head, saddr, daddr, src & 0xFFFF, dst & 0xFFFF, seq, ack, offset, window, -check % 65535)
+        return headers + payload if payload else headers
     segment = tcp_segment(src, dst, flags, seq, ack, window, options, payload)
     return ip_packet(af, IPPROTO_TCP, src >> 16, dst >> 16, segment, ttl=ttl, tos=tos, ident=ident, df=df)
 

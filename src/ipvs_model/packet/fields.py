@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final, cast
+from typing import Any, Final
 
 from ipvs_model.flags import AF_INET, IPPROTO_ESP, IPPROTO_ICMP, IPPROTO_ICMPV6, IPPROTO_SCTP, IPPROTO_TCP, IPPROTO_UDP
 from ipvs_model.packet import build
@@ -75,20 +75,20 @@ class PacketFields(QuickFields):
     def raw(self) -> bytes:
         """The whole packet from its IP header on."""
         lazy = self.lazy
+        store: Any = self.store
         if not lazy:
-            return self.store  # type: ignore[return-value]
-        nat = lazy & LAZY_NAT != 0
+            return store  # type: ignore[no-any-return]
         if not lazy & LAZY_BUILD:
-            raw = cast(bytes, self.store)
+            raw: bytes = store
             if lazy & LAZY_FRAME:
                 raw = raw[ETHERNET_HEADER : ETHERNET_HEADER + self.length]
             if lazy != LAZY_FRAME:
-                raw = patched(raw, self.af, self.proto, self.src, self.dst, self.ttl, self.l4, nat)
+                raw = patched(raw, self.af, self.proto, self.src, self.dst, self.ttl, self.l4, lazy & LAZY_NAT != 0)
         elif self.proto == IPPROTO_TCP:
-            raw = build.tcp_packet(self.af, self.src, self.dst, self.ttl, self.df, cast(build.TcpParts, self.store))
+            raw = build.tcp_packet(self.af, self.src, self.dst, self.ttl, self.df, store)
         else:
-            payload, tos, ident, checksum = cast(build.UdpParts, self.store)
-            raw = build.udp_packet(self.af, self.src, self.dst, self.ttl, self.df, (payload, tos, ident, checksum or nat))
+            payload, tos, ident, checksum = store
+            raw = build.udp_packet(self.af, self.src, self.dst, self.ttl, self.df, (payload, tos, ident, checksum or lazy & LAZY_NAT != 0))
         self.store = raw
         self.lazy = 0
         return raw
