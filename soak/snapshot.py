@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from copy import copy
 from enum import Enum
 from types import FunctionType, MethodType
 from typing import Any, Final
@@ -60,5 +61,5 @@ def _parts(thing: Any) -> list[Any]:
     for name, value in getattr(thing, "__dict__", {}).items():
         parts += (name, value)
     if not parts and hasattr(thing, "__iter__"):
-        parts = list(thing)
+        parts = list(copy(thing))  # an iterator is not to be used up
     return parts
