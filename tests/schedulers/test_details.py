@@ -332,6 +332,7 @@ def test_wlc_goes_on_where_the_last_search_ended() -> None:
         assert (choices(2, 0), searches) == ("4 4", 1)  # nothing came of the first
         assert (choices(3), searches) == ("4 2 1", 1)  # 3 has more than the least
         assert (choices(1), searches) == ("4", 2)  # all have the same now
+        assert (choices(2, 0), searches) == ("3 3", 2)
         foreign(bench)
         bench.ns.conn_count = FEW
         assert (choices(2), searches) == ("3 2", 2)
