@@ -40,6 +40,15 @@ def test_listing_has_everything_filled_in_master_first(ipvs: IPVS) -> None:
     assert ipvs.ns.sync_state == 3
 
 
+@pytest.mark.parametrize(("state", "device", "error"), [(MASTER, "eth9", errno.ENODEV), (7, "eth0", errno.EINVAL)])
+def test_a_refused_start_chooses_no_number_of_threads(ipvs: IPVS, state: int, device: str, error: int) -> None:
+    ipvs.sysctl_write("sync_ports", 4)
+    assert refusal(ipvs.daemons.start_sync_thread, DaemonUser(state=state, mcast_ifn=device, syncid=7)) == error
+    assert ipvs.daemons.threads == 1
+    start(ipvs, MASTER)
+    assert ipvs.daemons.threads == 4
+
+
 def test_what_is_given_is_kept(ipvs: IPVS) -> None:
     start(ipvs, MASTER, sync_maxlen=500, mcast_group=GROUP6, mcast_port=9000, mcast_ttl=7)
     assert ipvs.control.get_daemons() == [DaemonEntry(1, "eth0", 7, 500, GROUP6, 9000, 7)]

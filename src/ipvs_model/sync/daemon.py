@@ -111,8 +111,6 @@ class SyncDaemons:
         source: ip_vs_sync.c, start_sync_thread
         """
         ns = self.ns
-        if not ns.sync_state:
-            self.threads = min(max(ns.sysctl.sync_ports, 1), IPVS_SYNC_PORTS_MAX)
         entry = DaemonEntry(
             state=user.state,
             mcast_ifn=user.mcast_ifn,
@@ -130,6 +128,8 @@ class SyncDaemons:
         if ns.sync_state & user.state:
             raise IPVSError(errno.EEXIST)
         entry = evolve(entry, sync_maxlen=message_length(entry, mtu))
+        if not ns.sync_state:
+            self.threads = min(max(ns.sysctl.sync_ports, 1), IPVS_SYNC_PORTS_MAX)
         if user.state == F.IP_VS_STATE_MASTER:
             self.master = SyncMaster(ns, entry, self.threads, self._deliver)
         else:
