@@ -76,10 +76,10 @@ class PacketFields(QuickFields):
         """The whole packet from its IP header on."""
         lazy = self.lazy
         store: Any = self.store
-        if not lazy:
-            return store  # type: ignore[no-any-return]
         if not lazy & LAZY_BUILD:
             raw: bytes = store
+            if not lazy:
+                return raw
             if lazy & LAZY_FRAME:
                 raw = raw[ETHERNET_HEADER : ETHERNET_HEADER + self.length]
             if lazy != LAZY_FRAME:
