@@ -43,7 +43,8 @@ def least_loaded(svc: Service) -> Dest | None:
     overhead is negative.
     """
     ns = svc.ipvs
-    if svc.has_even_weights() and not ns.overheads_wrap and ns.conn_count <= FEW:
+    may_wrap = ns.overheads_wrap or ns.conn_count > FEW
+    if not may_wrap and svc.has_even_weights():
         return _lightest(svc)
     rest = iter(svc.destinations)
     for first in rest:
@@ -51,7 +52,7 @@ def least_loaded(svc: Service) -> Dest | None:
             break
     else:
         return None
-    if ns.overheads_wrap or ns.conn_count > FEW:
+    if may_wrap:
         return _exactly(first, svc)
     best, least, heaviest = first, first.overhead, first.raw_weight
     # most lose without a multiplication; not if the least is negative, which takes more conns gone inactive than were active
