@@ -25,7 +25,7 @@ ETHERNET = bytes.fromhex("0200000000020200000000010800")
 Fields = tuple[int, ...]
 PUSH = 8
 # a member looked up for every frame would be timed too
-parse_packet, Ethernet = Packet.parse, dpkt.ethernet.Ethernet
+from_frame, Ethernet = Packet.from_frame, dpkt.ethernet.Ethernet
 
 
 def frames(count: int, ipvs: IPVS) -> list[bytes]:
@@ -51,7 +51,7 @@ def world(count: int) -> tuple[IPVS, list[bytes]]:
 # --- fields: every public header field is read ----------------------------------------------------------------------------
 def own_fields(frame: bytes) -> Fields:
     """By this package."""
-    p = parse_packet(frame[14:])
+    p = from_frame(frame)
     return (p.proto, p.saddr, p.daddr, p.sport, p.dport, p.flags, p.length, p.ttl, p.l4, p.df, p.tos, p.id, p.seq, p.ack)
 
 
@@ -97,7 +97,7 @@ def _scaled(function: Callable[[], object], share: int) -> Callable[[], float]:
 # --- verdicts ---------------------------------------------------------------------------------------------------------------
 def own_packet(frame: bytes) -> Packet:
     """By this package."""
-    return parse_packet(frame[14:], device="eth0")
+    return from_frame(frame, device="eth0")
 
 
 def dpkt_packet(frame: bytes) -> Packet:

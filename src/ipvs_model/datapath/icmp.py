@@ -28,6 +28,7 @@ from ipvs_model.flags import (
     Verdict,
 )
 from ipvs_model.packet import IpHdr, Packet, fill_iph, fill_iph_at
+from ipvs_model.packet.ethernet import ETH_P_IP
 from ipvs_model.packet.rewrite import icmp_csum_ok, nat_icmp
 from ipvs_model.transmit.action import Accepted, Action, Dropped, Prepared, Stolen
 from ipvs_model.transmit.icmp import icmp_xmit
@@ -45,7 +46,6 @@ DEST_UNREACH: Final = 3
 FRAG_NEEDED: Final = 4
 GUE_HEADER: Final = 4
 IPV4_MIN_MTU: Final = 68
-ETH_P_IP: Final = 0x0800
 
 BACKUP_ONLY: Final = Accepted("backup only")
 NOT_ICMP: Final = Accepted("no connection")

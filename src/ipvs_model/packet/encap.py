@@ -19,6 +19,7 @@ from ipvs_model.flags import (
 )
 from ipvs_model.packet.build import ip_packet
 from ipvs_model.packet.checksum import TRANSPORT_CHECKSUMS, csum16, pseudo_csum
+from ipvs_model.packet.ethernet import ETH_P_IP, ETH_P_IPV6
 from ipvs_model.packet.packet import Packet
 from ipvs_model.packet.rewrite import complete
 
@@ -29,7 +30,7 @@ INET_ECN_ECT_0: Final = 2
 GUE_FLAG_PRIV: Final = 1
 GUE_PFLAG_REMCSUM: Final = 0x80000000
 GRE_CSUM: Final = 0x8000
-GRE_PROTOCOLS: Final = {IPPROTO_IPIP: 0x0800, IPPROTO_IPV6: 0x86DD}
+GRE_PROTOCOLS: Final = {IPPROTO_IPIP: ETH_P_IP, IPPROTO_IPV6: ETH_P_IPV6}
 
 _UDP: Final = Struct("!HHHH")
 _GUE: Final = Struct("!BBH")

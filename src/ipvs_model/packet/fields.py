@@ -6,6 +6,7 @@ from typing import Any, Final
 
 from ipvs_model.flags import AF_INET, IPPROTO_ESP, IPPROTO_ICMP, IPPROTO_ICMPV6, IPPROTO_SCTP, IPPROTO_TCP, IPPROTO_UDP
 from ipvs_model.packet import build
+from ipvs_model.packet.ethernet import ETHERNET_HEADER
 from ipvs_model.packet.patch import patched
 
 #: bits of Packet.lazy: what `raw` has still to do to `store`
@@ -14,14 +15,12 @@ LAZY_HEADER: Final = 2  #: the IP header is to show src, dst and ttl as they are
 LAZY_NAT: Final = 4  #: so are the ports, and the transport checksum follows
 LAZY_FRAME: Final = 8  #: `store` is an Ethernet frame: the packet is to be cut out of it
 LAZY_ALL: Final = 15
-ETHERNET_HEADER: Final = 14  #: bytes
 
 #: protocol → bytes of its header, where they are fixed
 _HEADER_LENGTHS: Final = {IPPROTO_UDP: 8, IPPROTO_SCTP: 12, IPPROTO_ICMP: 8, IPPROTO_ICMPV6: 8, IPPROTO_ESP: 8}
 
 
-TCP4: Final = AF_INET << 16 | IPPROTO_TCP  #: lanes of IPv4
-UDP4: Final = AF_INET << 16 | IPPROTO_UDP
+TCP4: Final = AF_INET << 16 | IPPROTO_TCP  #: the lane of TCP over IPv4
 
 
 class Rare:
@@ -57,7 +56,7 @@ class QuickFields:
 class PacketFields(QuickFields):
     """Members and bytes of a packet; `Packet` adds the ways to make one."""
 
-    #: A fast path that owns a packet may rewrite it in place: it stores src, dst, ttl and adds LAZY_HEADER or LAZY_NAT to `lazy` (plain packets, no PKT_PARTIAL, none that was parsed).
+    #: A fast path that owns a packet may rewrite it in place: it stores src, dst, ttl and adds LAZY_HEADER or LAZY_NAT to `lazy` (plain packets, no PKT_PARTIAL).
     __slots__ = ("af", "device", "df", "l4", "lazy", "mark", "proto", "rare", "store")
 
     af: int  #: AF_INET or AF_INET6

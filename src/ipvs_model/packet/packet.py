@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from struct import error as StructError
 from typing import TYPE_CHECKING, Final
 
 from ipvs_model.addresses import parse_addr, parse_endpoint
 from ipvs_model.flags import AF_INET, AF_INET6, IPPROTO_AH, IPPROTO_ESP, IPPROTO_ICMP, IPPROTO_ICMPV6, IPPROTO_SCTP, IPPROTO_TCP, IPPROTO_UDP
 from ipvs_model.packet import build
-from ipvs_model.packet.fields import LAZY_BUILD, TCP4, UDP4, PacketFields, Rare
-from ipvs_model.packet.parse import IP_DF, IP_MF, IP_OFFSET, IPV4_PORTS, IPV4_TCP, TCP_FLAG_BITS, Fields, parse_fields
+from ipvs_model.packet.ethernet import carried_ip
+from ipvs_model.packet.fields import LAZY_BUILD, LAZY_FRAME, TCP4, PacketFields, Rare
+from ipvs_model.packet.parse import FRAME_TCP, IP_DF, IP_MF, IP_OFFSET, IPV4_PORTS, TCP_FLAG_BITS, Fields, parse_fields
 from ipvs_model.packet.text import constructor_call, parse_call
 
 if TYPE_CHECKING:
     from ipvs_model.addresses import AddressLike, EndpointLike
 
-_tcp: Final = IPV4_TCP.unpack_from
+_frame: Final = FRAME_TCP.unpack_from
 _ports: Final = IPV4_PORTS.unpack_from
 _FRAGMENT: Final = IP_MF | IP_OFFSET
 
@@ -23,7 +25,7 @@ _FRAGMENT: Final = IP_MF | IP_OFFSET
 class Packet(PacketFields):
     """An IP packet: the fields that IPVS reads, parsed at construction, and the bytes, made when somebody wants them.
 
-    Make one with `parse` or with `tcp`, `udp`, `sctp`, `icmp`, `esp`, `ah`, `ip`. Header fields are not to be changed in place (the
+    Make one with `parse`, `from_frame` or with `tcp`, `udp`, `sctp`, `icmp`, `esp`, `ah`, `ip`. Header fields are not to be changed in place (the
     functions of this room return new packets); mark, device, bits and frag_max_size may be. Packets are equal if bytes, mark and device are.
 
     >>> Packet.tcp("203.0.113.5:40000", "192.0.2.1:80", "S")
@@ -41,59 +43,65 @@ class Packet(PacketFields):
 
         Bytes behind the length stated in the header (link-layer padding) are cut off. `frag_max_size` and `pieces` say that it was reassembled.
         """
-        n = len(raw)
-        if n >= 40 and cls is Packet and type(raw) is bytes and not frag_max_size:
-            vihl, tos, total, ident, word, ttl, proto, saddr, daddr, sport, dport, seq, ack, flags = _tcp(raw)
-            if proto == IPPROTO_TCP and vihl == 0x45 and total == n and not word & _FRAGMENT:
-                segment = ParsedTcp()
-                segment.af = AF_INET
-                segment.proto = IPPROTO_TCP
-                segment.src = saddr << 16 | sport
-                segment.dst = daddr << 16 | dport
-                segment.flags = flags & TCP_FLAG_BITS
-                segment.length = n
-                segment.ttl = ttl
-                segment.l4 = 20
-                segment.df = word & IP_DF != 0
-                segment.lane = TCP4
-                segment.mark = mark
-                segment.device = device
-                segment.bits = bits
-                segment.rare = None
-                segment.store = raw
-                segment.lazy = 0
-                segment.saddr = saddr
-                segment.daddr = daddr
-                segment.sport = sport
-                segment.dport = dport
-                segment.tos = tos
-                segment.id = ident
-                segment.seq = seq
-                segment.ack = ack
-                return segment
         p = cls()
         p.mark = mark
         p.device = device
         p.bits = bits
         p.lazy = 0
-        if n >= 28 and raw[9] == IPPROTO_UDP and type(raw) is bytes and not frag_max_size:
+        n = len(raw)
+        if n >= 28 and type(raw) is bytes and not frag_max_size:
             vihl, total, word, ttl, proto, saddr, daddr, sport, dport = _ports(raw)
-            if vihl == 0x45 and total == n and not word & _FRAGMENT:
+            if vihl == 0x45 and total == n and not word & _FRAGMENT and (proto == IPPROTO_UDP or (proto == IPPROTO_TCP and n >= 40)):
                 p.af = AF_INET
-                p.proto = IPPROTO_UDP
+                p.proto = proto
                 p.src = saddr << 16 | sport
                 p.dst = daddr << 16 | dport
-                p.flags = -1
+                p.flags = -1 if proto == IPPROTO_UDP else raw[33] & TCP_FLAG_BITS
                 p.length = n
                 p.ttl = ttl
                 p.l4 = 20
                 p.df = word & IP_DF != 0
-                p.lane = UDP4
+                p.lane = AF_INET << 16 | proto
                 p.rare = None
                 p.store = raw
                 return p
         p._fill(parse_fields(bytes(raw)), frag_max_size, pieces)
         return p
+
+    @staticmethod
+    def from_frame(frame: bytes, mark: int = 0, device: str | None = None, bits: int = 0) -> Packet:
+        """The packet in an Ethernet frame, with VLAN tags or without, as `parse` makes it.
+
+        Raises ValueError for a frame that carries no IP, or another version than its EtherType states.
+
+        >>> Packet.from_frame(bytes(12) + b"\x08\x00" + Packet.udp("203.0.113.5:40000", "192.0.2.1:53").raw)
+        Packet.udp('203.0.113.5:40000', '192.0.2.1:53')
+        """
+        s = FramedTcp()
+        try:
+            ethertype, vihl, s.tos, s.length, s.id, word, s.ttl, s.proto, s.saddr, s.daddr, s.sport, s.dport, s.seq, s.ack, flags = _frame(frame)
+        except StructError:  # too short for all that
+            return Packet.parse(carried_ip(frame), mark, device, bits)
+        if (  # a name takes longer to look up than a number: ETH_P_IP, IPPROTO_TCP, IP_DF, ETHERNET_HEADER, TCP_FLAG_BITS
+            ethertype == 0x0800
+            and vihl == 0x45
+            and s.proto == 6
+            and (word == 0x4000 or not word)
+            and (s.length + 14 == len(frame) or 40 <= s.length < len(frame) - 14)
+            and type(frame) is bytes
+        ):
+            s.flags = flags & 0x17
+            s.l4 = 20
+            s.df = word != 0
+            s.lane = TCP4
+            s.mark = mark
+            s.device = device
+            s.bits = bits
+            s.rare = None
+            s.store = frame
+            s.lazy = LAZY_FRAME
+            return s
+        return Packet.parse(carried_ip(frame), mark, device, bits)
 
     def _fill(self, f: Fields, frag_max_size: int, pieces: tuple[int, ...]) -> None:
         self.af = f.af
@@ -356,11 +364,12 @@ class Packet(PacketFields):
         return Packet.parse(raw, mark=self.mark, device=self.device, bits=self.bits, frag_max_size=rare.frag_max_size, pieces=rare.pieces)
 
 
-class ParsedTcp(Packet):
-    """A whole IPv4 TCP segment without IP options, from its bytes: what else stands in its headers is at hand, since readers of captures ask for it."""
+class FramedTcp(Packet):
+    """A whole IPv4 TCP segment without IP options, left in its Ethernet frame: each field of its headers is at hand, since readers of captures ask for it."""
 
     __slots__ = ("ack", "daddr", "dport", "id", "saddr", "seq", "sport", "tos")
 
+    af = AF_INET
     saddr: int
     daddr: int
     sport: int
@@ -369,6 +378,24 @@ class ParsedTcp(Packet):
     id: int
     seq: int
     ack: int
+
+    @property
+    def src(self) -> int:
+        """Source endpoint, address << 16 | port."""
+        return self.saddr << 16 | self.sport
+
+    @src.setter
+    def src(self, endpoint: int) -> None:
+        self.saddr, self.sport = endpoint >> 16, endpoint & 0xFFFF
+
+    @property
+    def dst(self) -> int:
+        """Destination endpoint."""
+        return self.daddr << 16 | self.dport
+
+    @dst.setter
+    def dst(self, endpoint: int) -> None:
+        self.daddr, self.dport = endpoint >> 16, endpoint & 0xFFFF
 
 
 def _restore(raw: bytes, mark: int, device: str | None, bits: int, frag_max_size: int, pieces: tuple[int, ...]) -> Packet:

@@ -25,8 +25,8 @@ TCP_FLAG_BITS: Final = 0x17  #: F 1, S 2, R 4, A 16: the bits that the state mac
 
 #: first bytes of an IPv4 packet without options: version and header length, total length, fragment word, TTL, protocol, addresses, ports
 IPV4_PORTS: Final = Struct("!BxHxxHBBxxIIHH")
-#: the same with TOS, identification, sequence numbers and the TCP flags byte
-IPV4_TCP: Final = Struct("!BBHHHBBxxIIHHIIxB")
+#: Ethernet, IPv4 and TCP headers: EtherType, then the same with TOS, identification, sequence numbers and flags byte
+FRAME_TCP: Final = Struct("!12xHBBHHHBBxxIIHHIIxB6x")
 
 _IPV4: Final = Struct("!BxHxxHBBxxII")
 _IPV6: Final = Struct("!4xHBB16s16s")

@@ -9,10 +9,8 @@ from typing import Final, NamedTuple
 
 from ipvs_model.flags import IPPROTO_AH, IPPROTO_ESP, IPPROTO_ICMP, IPPROTO_ICMPV6, IPPROTO_SCTP, IPPROTO_TCP, IPPROTO_UDP
 from ipvs_model.packet.checksum import csum16, pseudo_csum, pseudo_sum
+from ipvs_model.packet.ethernet import ETH_P_IP, ETH_P_IPV6, ETHERNET_HEADER, untagged
 
-ETH_IPV4: Final = 0x0800
-ETH_IPV6: Final = 0x86DD
-VLAN_TAGS: Final = frozenset((0x8100, 0x88A8, 0x9100))
 #: EtherTypes that turn up in captures, for the list of what was passed over
 ETHERTYPE_NAMES: Final = {
     0x0806: "ARP",
@@ -25,7 +23,7 @@ ETHERTYPE_NAMES: Final = {
     0x88E5: "MACsec",
 }
 #: address family in the loopback header: 2 everywhere, IPv6 is 10 on Linux, 24, 28 and 30 on the BSDs and macOS
-NULL_FAMILIES: Final = {2: ETH_IPV4, 10: ETH_IPV6, 24: ETH_IPV6, 28: ETH_IPV6, 30: ETH_IPV6}
+NULL_FAMILIES: Final = {2: ETH_P_IP, 10: ETH_P_IPV6, 24: ETH_P_IPV6, 28: ETH_P_IPV6, 30: ETH_P_IPV6}
 #: offset of the checksum in the transport header
 CHECKSUM_AT: Final = {IPPROTO_TCP: 16, IPPROTO_UDP: 6}
 #: bytes of a transport header without which a packet says nothing useful
@@ -55,7 +53,7 @@ class IPBytes(NamedTuple):
 
 def ethernet(frame: bytes) -> tuple[int, int]:
     """EtherType and offset of what an Ethernet II frame carries; a length field (802.3) counts as no EtherType."""
-    return int.from_bytes(frame[12:14]), 14
+    return int.from_bytes(frame[12:14]), ETHERNET_HEADER
 
 
 def cooked(frame: bytes) -> tuple[int, int]:
@@ -70,7 +68,7 @@ def cooked2(frame: bytes) -> tuple[int, int]:
 
 def raw(frame: bytes) -> tuple[int, int]:
     """No link header: the version nibble tells IPv4 from IPv6."""
-    return {4: ETH_IPV4, 6: ETH_IPV6}.get(frame[0] >> 4 if frame else 0, 0), 0
+    return {4: ETH_P_IP, 6: ETH_P_IPV6}.get(frame[0] >> 4 if frame else 0, 0), 0
 
 
 def loopback(frame: bytes) -> tuple[int, int]:
@@ -100,14 +98,12 @@ def ip_packet(link_type: int, frame: bytes, wire_length: int) -> IPBytes:
     Raises NotIP or Damaged.
     """
     name, header = LINK_TYPES[link_type]
-    ethertype, offset = header(frame)
-    while ethertype in VLAN_TAGS:
-        ethertype, offset = int.from_bytes(frame[offset + 2 : offset + 4]), offset + 4
+    ethertype, offset = untagged(frame, *header(frame))
     if len(frame) < offset:
         raise Damaged(f"the capture holds {len(frame)} bytes of it, not even a whole {name} header")
-    if ethertype == ETH_IPV4:
+    if ethertype == ETH_P_IP:
         return _ipv4(frame[offset:], wire_length - offset)
-    if ethertype == ETH_IPV6:
+    if ethertype == ETH_P_IPV6:
         return _ipv6(frame[offset:], wire_length - offset)
     if ethertype < 0x600:
         raise NotIP("IEEE 802.3" if name == "Ethernet" else f"{name}, not IP")

@@ -12,7 +12,8 @@ from typing import Final
 
 from ipvs_model.flags import AF_INET, IP_VS_CONN_F_FWD_MASK, IP_VS_CONN_F_MASQ, IPPROTO_TCP, Hook
 from ipvs_model.packet import Packet
-from ipvs_model.packet.fields import ETHERNET_HEADER, LAZY_FRAME, LAZY_NAT, TCP4
+from ipvs_model.packet.ethernet import ETHERNET_HEADER
+from ipvs_model.packet.fields import LAZY_FRAME, LAZY_NAT, TCP4
 from ipvs_model.packet.parse import IP_DF, TCP_FLAG_BITS
 from ipvs_model.tools.link import LINK_TYPES
 from ipvs_model.tools.pcap import Frame
