@@ -70,7 +70,7 @@ class Packet(PacketFields):
 
     @staticmethod
     def from_frame(frame: bytes, mark: int = 0, device: str | None = None, bits: int = 0) -> Packet:
-        """The packet in an Ethernet frame, with VLAN tags or without, as `parse` makes it.
+        r"""The packet in an Ethernet frame, with VLAN tags or without, as `parse` makes it.
 
         Raises ValueError for a frame that carries no IP, or another version than its EtherType states.
 
