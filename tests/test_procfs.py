@@ -229,7 +229,6 @@ def count(ipvs: IPVS, *values: int) -> None:
     service = Stats()
     for name, value in zip(("conns", "inpkts", "outpkts", "inbytes", "outbytes"), values, strict=True):
         setattr(service, name, value)
-    ipvs.ns.tot_stats.conns += service.conns
     ipvs.ns.tot_stats.leaves(service)
 
 

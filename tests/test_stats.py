@@ -124,7 +124,7 @@ def sample_times(ipvs, stats, seconds):
     start = ipvs.clock.now
     times = []
     for _ in range(seconds * ipvs.env.hz):
-        stats.conns += 1
+        stats.gone = (stats.gone[0] + 1, 0, 0, 0, 0)
         before = stats.kstats[0]
         ipvs.clock.advance(1)
         if stats.kstats[0] != before:
@@ -157,7 +157,7 @@ def test_without_estimation_what_is_shown_stays():
     ipvs = IPVS()
     ipvs.sysctl_write("run_estimation", 0)
     svc = ipvs.add_service("tcp", "192.0.2.1:80", scheduler="rr")
-    svc.stats.conns = 5
+    svc.stats.gone = (5, 0, 0, 0, 0)
     ipvs.clock.advance(seconds=10)
     assert svc.stats.shown().conns == 0
     ipvs.sysctl_write("run_estimation", 1)
@@ -172,7 +172,8 @@ def test_what_members_counted_stays_when_they_go_and_is_not_counted_twice_when_t
     seen = []
 
     def look():
-        seen.append((web.stats.inpkts, web.stats.inbytes, ipvs.ns.tot_stats.inpkts, ipvs.ns.tot_stats.live()[3], dest.stats.inpkts))
+        total = ipvs.ns.tot_stats
+        seen.append((web.stats.conns, web.stats.inpkts, web.stats.inbytes, total.conns, total.inpkts, total.live()[3], dest.stats.inpkts))
 
     for flags in "SAA":
         ipvs.receive(Packet.tcp("203.0.113.7:40000", "192.0.2.1:80", flags))
@@ -184,10 +185,10 @@ def test_what_members_counted_stays_when_they_go_and_is_not_counted_twice_when_t
     look()
     ipvs.delete_service(web)
     look()
-    assert seen == [(3, 120, 3, 120, 3), (3, 120, 3, 120, 3), (4, 160, 4, 160, 4), (4, 160, 4, 160, 4)]
+    assert seen == [(1, 3, 120, 1, 3, 120, 3), (1, 3, 120, 1, 3, 120, 3), (1, 4, 160, 1, 4, 160, 4), (1, 4, 160, 1, 4, 160, 4)]
     other = ipvs.add_service("tcp", "192.0.2.1:80", scheduler="rr")
     ipvs.add_dest(other, "10.1.0.11:80")
-    assert (other.stats.inpkts, ipvs.ns.tot_stats.inpkts) == (0, 4)
+    assert (other.stats.conns, ipvs.ns.tot_stats.conns, other.stats.inpkts, ipvs.ns.tot_stats.inpkts) == (0, 1, 0, 4)
 
 
 def as_the_kernel_computes(value, last, old, shift):

@@ -331,17 +331,20 @@ class Conn(Timer):
         is_odd = table.odd
         before = len(table)
         cp = self
+        known, unhashed, load = 0, 0, 0  # flags of the entry before, and what follows from them
         try:
             while True:  # CPython 3.11 speeds a loop up on its way back to the top only if that is no condition
                 if cp.refcnt != 1 or (is_odd and not cp.is_ordinary):
                     break
                 flags = cp.flags
+                if flags != known:
+                    known, unhashed, load = flags, flags & UNHASHED, 1 if flags & IP_VS_CONN_F_INACTIVE else 257
                 del table[cp.client]
-                cp.flags = flags & UNHASHED
+                cp.flags = unhashed
                 cp.refcnt = 0
                 dest: Dest = cp.dest  # type: ignore[assignment]
                 cp.dest = None
-                dest.overhead -= 1 if flags & IP_VS_CONN_F_INACTIVE else 257
+                dest.overhead -= load
                 total = dest.total
                 dest.total = total - 1
                 if total == dest.l_threshold_val:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ipvs_model.conn import Conn, ConnParam, Table, del_conn
+from ipvs_model.conn import LOOPBACK, Conn, ConnParam, Table, del_conn
 from ipvs_model.events import ConnHashed, ConnLookup
 from ipvs_model.flags import (
     AF_INET,
@@ -48,6 +48,7 @@ class ConnTable:
         self.tables: dict[int, Table] = {}  #: family << 16 | protocol → client endpoint → newest entry
         self.engine_buckets: dict[int, Conn] = {}  #: bucket → newest entry that an engine hashed
         self.virtuals: set[int] = set()  #: virtual endpoints of the transmitters made so far
+        self.special = set(LOOPBACK)  #: ``endpoint >> 40`` of all endpoints that are loopback or virtual
         self.crossed = False  #: some client endpoint has been a virtual one too
         self.seq = 0  #: the last ``Conn.hash_seq``
         self.filling: dict[int, Conn] | None = None  #: the table whose next entry gets the same
@@ -78,6 +79,7 @@ class ConnTable:
     def add_virtual(self, endpoint: int) -> None:
         """A transmitter for a virtual endpoint was made."""
         self.virtuals.add(endpoint)
+        self.special.add(endpoint >> 40)
         if not self.crossed and any(endpoint in table for table in self.tables.values()):
             self._cross()
 

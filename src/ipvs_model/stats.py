@@ -1,6 +1,6 @@
 """Counters and the rate estimator.
 
-Packets and bytes are counted once, at the destination; those of a service and of a namespace are sums. Connections are counted at all three.
+Everything is counted once, at the destination; the counters of a service and of a namespace are sums.
 
 A counter has three levels: *live* (moves with each packet), *sampled* (``kstats``, moves every 2 s when the estimator runs),
 and *shown* (sampled minus the zero point), which is what user space reads.
@@ -46,12 +46,11 @@ class StatsEntry:
 
 
 class Estimated:
-    """The estimator's side of ``struct ip_vs_stats``: samples, zero points, rates; and the live count of connections."""
+    """The estimator's side of ``struct ip_vs_stats``: samples, zero points, rates."""
 
-    __slots__ = ("_avg", "added", "conns", "idle", "kstats", "kstats0", "last", "row")
+    __slots__ = ("_avg", "added", "idle", "kstats", "kstats0", "last", "row")
 
     def __init__(self) -> None:
-        self.conns = 0
         self.kstats = self.kstats0 = self.last = self._avg = ZERO5
         self.idle = 0  #: estimations in which nothing had moved, not in ``_avg`` yet
         self.row = -1  #: row of the estimator, -1: pending
@@ -129,11 +128,11 @@ def _wrapped_avg(live: Five, last: Five, avg: Five) -> Five:
 class Stats(Estimated):
     """``struct ip_vs_stats`` of a destination: every counter is its own."""
 
-    __slots__ = ("inbytes", "inpkts", "outbytes", "outpkts")
+    __slots__ = ("conns", "inbytes", "inpkts", "outbytes", "outpkts")
 
     def __init__(self) -> None:
         super().__init__()
-        self.inpkts = self.outpkts = self.inbytes = self.outbytes = 0
+        self.conns = self.inpkts = self.outpkts = self.inbytes = self.outbytes = 0
 
     def live(self) -> Five:
         """The live counters, in the order of ``COUNTERS``."""
@@ -148,7 +147,7 @@ class Counted(Protocol):
 
 
 class SumStats(Estimated):
-    """``struct ip_vs_stats`` of a service or a namespace: connections are its own, packets and bytes the sums over its members.
+    """``struct ip_vs_stats`` of a service or a namespace: the sums over its members.
 
     ``gone`` is what members had when they left less what they had when they came.
     """
@@ -162,21 +161,23 @@ class SumStats(Estimated):
 
     def live(self) -> Five:
         """The live counters, in the order of ``COUNTERS``. O(members)."""
-        _, inpkts, outpkts, inbytes, outbytes = self.gone
+        conns, inpkts, outpkts, inbytes, outbytes = self.gone
         for member in self.members:
             stats = member.stats
             if type(stats) is Stats:  # a sum would be made anew for each of its counters
+                conns += stats.conns
                 inpkts += stats.inpkts
                 outpkts += stats.outpkts
                 inbytes += stats.inbytes
                 outbytes += stats.outbytes
             else:
-                _, more_inpkts, more_outpkts, more_inbytes, more_outbytes = stats.live()
+                more_conns, more_inpkts, more_outpkts, more_inbytes, more_outbytes = stats.live()
+                conns += more_conns
                 inpkts += more_inpkts
                 outpkts += more_outpkts
                 inbytes += more_inbytes
                 outbytes += more_outbytes
-        return self.conns, inpkts, outpkts, inbytes, outbytes
+        return conns, inpkts, outpkts, inbytes, outbytes
 
     def joins(self, stats: Estimated) -> None:
         """A member comes: what it has counted so far it has counted elsewhere."""
@@ -189,6 +190,11 @@ class SumStats(Estimated):
     def _move(self, stats: Estimated, by: int) -> None:
         conns, inpkts, outpkts, inbytes, outbytes = (old + by * value for old, value in zip(self.gone, stats.live(), strict=True))
         self.gone = conns, inpkts, outpkts, inbytes, outbytes
+
+    @property
+    def conns(self) -> int:
+        """Connections."""
+        return self.live()[0]
 
     @property
     def inpkts(self) -> int:

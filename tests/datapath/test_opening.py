@@ -94,13 +94,14 @@ def test_what_needs_care(name: str) -> None:
     tell(PARTICULAR[name])
 
 
-def test_openings_take_the_quick_road(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("client", ["203.0.113.5", "192.0.2.77"])  # far from the virtual addresses, and near them
+def test_openings_take_the_quick_road(client: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Otherwise the streams would prove nothing: once there is a table, and each server has had a connection, no SYN goes the layered way."""
     twins = Twins([TCP])
     layered = []
     monkeypatch.setattr(twins.quick.fast, "layered", lambda *args: layered.append(args) or run_hook(*args))
     monkeypatch.setattr(opening, "open_with_care", lambda *args, careful=opening.open_with_care: layered.append(args) or careful(*args))
     for sport in range(40000, 40009):
-        twins.step(Talk(flow(TCP, sport), "S"))
+        twins.step(Talk(flow(TCP, sport, client), "S"))
     assert len(layered) == 3
     twins.are_alike()

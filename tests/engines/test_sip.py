@@ -154,7 +154,7 @@ def test_a_server_begins_a_call(calls: Lab) -> None:
     assert templates(calls) == ["172.16.0.9:0 -> 192.168.100.1:5060 -> 10.1.0.12:5060 ASSURED new"]
     cp = calls.conn(CALLED)
     assert (cp.fwmark, cp.in_pkts, cp.refcnt, cp.control.refcnt, cp.control.n_control) == (0, 0, 1, 1, 1)
-    assert (cp.dest.stats.conns, cp.dest.stats.outpkts, calls.ns.tot_stats.conns) == (1, 1, 1)
+    assert (cp.dest.stats.conns, cp.dest.stats.outpkts, cp.dest.svc.stats.conns) == (1, 1, 1)
     assert cp.control.timeout == 60 * 250
     assert ask(calls, "new", CALLED) == "B"
 

@@ -1,4 +1,4 @@
-"""Which event moves which counter. Packets and bytes are counted at the destination, of which its service and the total are sums.
+"""Which event moves which counter. All are counted at the destination; those of its service and of the namespace are sums.
 
 source: ip_vs_core.c, ip_vs_in_stats, ip_vs_out_stats, ip_vs_conn_stats
 """
@@ -12,7 +12,6 @@ from ipvs_model.flags import IP_VS_DEST_CF_AVAILABLE
 
 if TYPE_CHECKING:
     from ipvs_model.conn import Conn
-    from ipvs_model.service import Service
 
 
 def in_stats(cp: Conn, length: int) -> None:
@@ -39,11 +38,10 @@ def out_stats(cp: Conn, length: int) -> None:
         emit(CounterMoved("ip_vs_out_stats", str(dest.key()), "outpkts", 1, dest.stats.outpkts))
 
 
-def conn_stats(cp: Conn, svc: Service) -> None:
-    """A new connection: its destination, the service that matched, the total; availability is not looked at."""
+def conn_stats(cp: Conn) -> None:
+    """A new connection; availability is not looked at."""
     assert cp.dest is not None
-    for stats in (cp.dest.stats, svc.stats, cp.ipvs.tot_stats):
-        stats.conns += 1
+    cp.dest.stats.conns += 1
     emit = cp.ipvs.emit
     if emit is not None:
         emit(CounterMoved("ip_vs_conn_stats", str(cp.dest.key()), "conns", 1, cp.dest.stats.conns))

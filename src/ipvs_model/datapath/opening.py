@@ -25,6 +25,7 @@ from ipvs_model.flags import (
 )
 from ipvs_model.packet import fill_iph
 from ipvs_model.protocol import QUICK_INPUT, QUICK_INPUT_ONLY
+from ipvs_model.timers import STALE
 
 if TYPE_CHECKING:
     from ipvs_model.conn import Table
@@ -52,7 +53,7 @@ def open_connection(ns: Netns, table: Table, pkt: Packet) -> Action | None:
         return None
     conns = ns.conns
     # ports 0 and 20 are special, those between are as rare
-    if src & 0xFFFF <= FTPDATA or src >> 40 in LOOPBACK or src in conns.virtuals:
+    if src & 0xFFFF <= FTPDATA or (src >> 40 in conns.special and (src >> 40 in LOOPBACK or src in conns.virtuals)):
         return None
     pd = svc.opens
     if pd is None:
@@ -72,28 +73,27 @@ def open_connection(ns: Netns, table: Table, pkt: Packet) -> Action | None:
     if xmit is None or xmit.virt != dst or pkt.length > xmit.mtu or pkt.ttl <= 1:
         return open_with_care(svc, pkt, pd, dest)
 
-    flags = dest.conn_flags | IP_VS_CONN_F_HASHED
-    if state.inactive:
-        dest.overhead += 1
-    else:
-        flags &= ~IP_VS_CONN_F_INACTIVE
-        dest.overhead += 257
-    if sysctl.conntrack:
-        flags |= IP_VS_CONN_F_NFCT
-        table.odd = True
     # what new_conn does with such an entry
     cp: Conn = Conn()
+    if state.inactive:
+        dest.overhead += 1
+        cp.flags = xmit.inactive_flags
+    else:
+        dest.overhead += 257
+        cp.flags = xmit.active_flags
+    if sysctl.conntrack:
+        cp.flags |= IP_VS_CONN_F_NFCT
+        table.odd = True
     cp.table = table
     cp.client = src
     cp.virt = xmit.virt  # one object for all
     cp.real = xmit.real
-    cp.flags = flags
     cp.refcnt = 1
-    cp.control = cp.ext = cp.bucket = None
+    cp.control = cp.ext = None
     cp.state = state
     cp.timeout = state.timeout
     cp.in_pkts = 1
-    cp.quick = QUICK_INPUT_ONLY if flags & IP_VS_CONN_F_NOOUTPUT else QUICK_INPUT
+    cp.quick = xmit.quick
 
     cp.dest = ns.served = dest
     dest.total = total = dest.total + 1
@@ -111,10 +111,16 @@ def open_connection(ns: Netns, table: Table, pkt: Packet) -> Action | None:
     stats.conns += 1
     stats.inpkts += 1
     stats.inbytes += pkt.length
-    svc.stats.conns += 1
-    ns.tot_stats.conns += 1
 
-    clock.arm_by(cp, state)
+    bucket = state.bucket
+    if bucket is STALE:
+        cp.bucket = None
+        clock.arm_by(cp, state)
+    else:  # what arm_by does, without a call
+        cp.expires = state.expires
+        cp.bucket = cp.prev = bucket
+        cp.next = first = bucket.next
+        first.prev = bucket.next = cp
     action: Action = xmit.action
     return action
 
@@ -127,5 +133,8 @@ def open_with_care(svc: Service, pkt: Packet, pd: ProtoData, dest: Dest) -> Acti
     action = forward(svc.ipvs, LOCAL_IN, pkt, iph, pd, cp)
     if dest.svc is svc and dest.available and dest.af == svc.af and xmit is not None and not dest.conn_flags & IP_VS_CONN_F_ONE_PACKET:
         dest.usual = xmit
+        xmit.active_flags = active = dest.conn_flags & ~IP_VS_CONN_F_INACTIVE | IP_VS_CONN_F_HASHED
+        xmit.inactive_flags = active | IP_VS_CONN_F_INACTIVE
+        xmit.quick = QUICK_INPUT_ONLY if active & IP_VS_CONN_F_NOOUTPUT else QUICK_INPUT
         svc.opens = pd  # its endpoint is one of ``conns.virtuals`` now, so no client's
     return action

@@ -149,7 +149,7 @@ def connect(svc: Service, pkt: Packet, iph: IpHdr, dest: Dest) -> Conn:
     client, virt = roles(iph)
     real = dest.addr << 16 | (dest.port or virt & 0xFFFF)
     cp = new_conn(svc.ipvs, ConnParam(iph.af, iph.protocol, client, virt), dest.af, real, one_packet(svc, iph), dest, pkt.mark)
-    conn_stats(cp, svc)
+    conn_stats(cp)
     return cp
 
 
@@ -188,7 +188,7 @@ def sched_persist(svc: Service, pkt: Packet, iph: IpHdr, hook: Hook) -> Conn | A
     cp = new_conn(ns, ConnParam(iph.af, iph.protocol, client, virt), dest.af, dest.addr << 16 | port, one_packet(svc, iph), dest, pkt.mark)
     cp.control_add(ct)
     ct.put()
-    conn_stats(cp, svc)
+    conn_stats(cp)
     return cp
 
 

@@ -42,7 +42,9 @@ def new_conn_out(svc: Service, dest: Dest, pkt: Packet, iph: IpHdr, sport: int, 
     if ct is not None:
         cp.control_add(ct)
         ct.put()
-    _conn_stats(cp, svc, dest)
+    dest.stats.conns += 1
+    if ns.emit is not None:
+        ns.emit(CounterMoved("ip_vs_conn_stats", str(dest.key()), "conns", 1, dest.stats.conns))
     return cp
 
 
@@ -51,11 +53,3 @@ def client_network(svc: Service, addr: int) -> int:
     if svc.af == AF_INET:
         return addr & svc.netmask
     return addr >> 128 - svc.netmask << 128 - svc.netmask
-
-
-def _conn_stats(cp: Conn, svc: Service, dest: Dest) -> None:
-    for stats in (dest.stats, svc.stats, cp.ipvs.tot_stats):
-        stats.conns += 1
-    emit = cp.ipvs.emit
-    if emit is not None:
-        emit(CounterMoved("ip_vs_conn_stats", str(dest.key()), "conns", 1, dest.stats.conns))

@@ -49,6 +49,7 @@ class Run(Replay):
         self.places = {id(dest): place for place, (_, dest) in enumerate(self.servers)}
         self.chosen: dict[int, int] = {}  #: record → place of the server that its connection got
         self.record = 0
+        self.counted = [0] * len(self.servers)  # connections of each server
         self.peaks = [0] * len(self.servers)
         self.held_peaks = [0] * len(self.servers)
         self.refused = dict.fromkeys((svc.key() for svc in self.services), 0)
@@ -69,7 +70,7 @@ class Run(Replay):
 
     def _receive(self, what: str, packet: Packet, captured: CapturedPacket) -> list[Packet]:
         ns = self.ipvs.ns
-        connections, refused = ns.tot_stats.conns, self._refusals()
+        refused = self._refusals()
         left = super()._receive(what, packet, captured)
         if self._refusals() != refused:
             svc = ns.services.find(packet.af, packet.mark, packet.proto, packet.dst >> 16, packet.dst & 0xFFFF)
@@ -79,7 +80,8 @@ class Run(Replay):
         if place is not None and ns.served is not None:
             self.peaks[place] = max(self.peaks[place], ns.served.activeconns)
             self.held_peaks[place] = max(self.held_peaks[place], ns.served.totalconns)
-            if ns.tot_stats.conns != connections:
+            if ns.served.stats.conns != self.counted[place]:
+                self.counted[place] = ns.served.stats.conns
                 self.chosen[self.record] = place
         return left
 

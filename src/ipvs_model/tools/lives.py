@@ -60,13 +60,14 @@ class Chooser(Replay):
         super().__init__(rules, **options)
         self._first: defaultdict[int, dict[Talker, None]] = defaultdict(dict)  # by service
         self._unlucky: dict[Talker, None] = {}
+        self._counted: defaultdict[int, int] = defaultdict(int)  # connections, by server
 
     def _receive(self, what: str, packet: Packet, captured: CapturedPacket) -> list[Packet]:
-        ns = self.ipvs.ns
-        connections = ns.tot_stats.conns
         left = super()._receive(what, packet, captured)
-        if ns.tot_stats.conns != connections and ns.served is not None:
-            noted = self._first[id(ns.served.svc)]
+        served = self.ipvs.ns.served
+        if served is not None and served.stats.conns != self._counted[id(served)]:
+            self._counted[id(served)] = served.stats.conns
+            noted = self._first[id(served.svc)]
             if len(noted) < FIRST:
                 noted[packet.af, packet.proto, packet.dst if what == ANSWER else packet.src] = None
         return left
@@ -86,8 +87,7 @@ class Chooser(Replay):
     @property
     def connections(self) -> int:
         """How many connections there were."""
-        count: int = self.ipvs.ns.tot_stats.conns
-        return count
+        return self.ipvs.ns.tot_stats.conns
 
 
 class Point(NamedTuple):

@@ -47,7 +47,9 @@ class Transmitter:
     every packet needs a look.
     """
 
-    __slots__ = ("action", "counted", "dest", "mtu", "ns", "out", "real", "route", "server", "stats", "users", "virt")
+    __slots__ = (
+        "action", "active_flags", "counted", "dest", "inactive_flags", "mtu", "ns", "out", "quick", "real", "route", "server", "stats", "users", "virt",
+    )  # fmt: skip
 
     method = "null"
     modes = 0
@@ -61,6 +63,7 @@ class Transmitter:
         #: one of as many as there are virtual endpoints of a fwmark or port-zero service: it goes when nobody uses it
         self.counted = dest is not None and virt != dest.vaddr << 16 | dest.vport
         self.users = 0  #: entries bound to it, if they are counted
+        self.active_flags = self.inactive_flags = self.quick = 0  #: members of ordinary new entries; set with ``Dest.usual``
         self.action: Action | None = None
         self.route: Route | None = None  #: the route that ``action`` holds for
         self.limit(-1)
