@@ -8,10 +8,11 @@ import dpkt
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.packet.strategies import packets, portless_packets, tcp_packets, transport_packets, udp_packets
+from tests.packet.strategies import endpoint_ints, packets, portless_packets, tcp_packets, transport_packets, udp_packets
 
 from ipvs_model.flags import AF_INET, AF_INET6, PKT_PROPERTY
 from ipvs_model.packet import Packet, header_error, transport_csum_ok
+from ipvs_model.packet.build import tcp_packet
 from ipvs_model.packet.parse import parse_fields
 
 HOT = ("af", "proto", "src", "dst", "flags", "length", "ttl", "l4", "df", "plain", "has_ports", "frag", "fragoffs", "truncated")
@@ -131,6 +132,15 @@ def test_tcp_between_is_the_same_packet():
     other = Packet.tcp("[::1]:1", "[::2]:2", "PA", payload=b"abc", mark=2, device="rs")
     quick = Packet.tcp_between(AF_INET6, other.src, other.dst, 0x18, b"abc", 2, "rs")
     assert quick == other and hot_fields(quick) == hot_fields(other)
+
+
+@given(st.data(), st.sampled_from((AF_INET, AF_INET, AF_INET6)), st.integers(0, 0x1FF), st.sampled_from((b"", b"", b"abc")), st.integers(1, 255), st.booleans())
+def test_segments_of_a_generator_have_the_bytes_of_any_other(data, af, flags, payload, ttl, df):
+    src, dst = (data.draw(endpoint_ints(af)) for _ in range(2))
+    quick = Packet.tcp_between(af, src, dst, flags, payload)
+    quick.ttl, quick.df = ttl, df
+    assert quick.raw == tcp_packet(af, src, dst, ttl, df, (flags, 1000, 0, 65535, b"", payload, 0, 1))
+    assert header_error(quick.raw) is None and transport_csum_ok(quick)
 
 
 @given(packets, st.data())

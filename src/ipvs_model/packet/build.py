@@ -14,6 +14,8 @@ TCP_FLAG_LETTERS: Final = "FSRPAUEC"
 
 #: what a packet made by Packet.tcp keeps until its bytes are wanted: flags, seq, ack, window, options, payload, TOS, id
 TcpParts = tuple[int, int, int, int, bytes, bytes, int, int]
+#: likewise Packet.tcp_between: flags, payload
+FewParts = tuple[int, bytes]
 #: likewise Packet.udp: payload, TOS, id, "with checksum"
 UdpParts = tuple[bytes, int, int, bool]
 
@@ -22,6 +24,8 @@ _IPV6: Final = Struct("!IHBB")
 _TCP: Final = Struct("!HHIIBBHHH")
 #: both headers without options, by the words that are summed up
 _pack_ipv4_tcp: Final = Struct("!HHHHHHIIHHIIHHHxx").pack
+#: the same of a segment of FewParts without payload: the first eight bytes, TTL to ports, sequence numbers to window, checksum
+_pack_bare: Final = Struct("!8sHHIIHH12sHxx").pack
 _UDP: Final = Struct("!HHHH")
 
 
@@ -133,8 +137,16 @@ def icmpv6_message(saddr: int, daddr: int, kind: int, code: int, rest: bytes, pa
     return message[:2] + pseudo_csum(saddr, daddr, 58, message).to_bytes(2, "big") + message[4:]
 
 
-def tcp_packet(af: int, src: int, dst: int, ttl: int, df: bool, parts: TcpParts) -> bytes:
-    """Bytes of a packet made by Packet.tcp."""
+def tcp_packet(af: int, src: int, dst: int, ttl: int, df: bool, parts: TcpParts | FewParts) -> bytes:
+    """Bytes of a packet made by Packet.tcp or Packet.tcp_between."""
+    if len(parts) == 2:
+        flags, payload = parts
+        if af == AF_INET and not payload and flags < 256:
+            saddr, daddr, life = src >> 16, dst >> 16, ttl << 8
+            start, rest, head, check = BARE[df][flags]
+            head = (head - life - saddr - daddr) % 65535
+            return _pack_bare(start, life | IPPROTO_TCP, head, saddr, daddr, src & 0xFFFF, dst & 0xFFFF, rest, (check - src - dst) % 65535)
+        parts = flags, 1000, 0, 65535, b"", payload, 0, 1
     flags, seq, ack, window, options, payload, tos, ident = parts
     length = 40 + len(payload)
     if af == AF_INET and not options and length <= 0xFFFF:
@@ -149,6 +161,15 @@ def tcp_packet(af: int, src: int, dst: int, ttl: int, df: bool, parts: TcpParts)
         return headers + payload if payload else headers
     segment = tcp_segment(src, dst, flags, seq, ack, window, options, payload)
     return ip_packet(af, IPPROTO_TCP, src >> 16, dst >> 16, segment, ttl=ttl, tos=tos, ident=ident, df=df)
+
+
+def _bare(df: bool, flags: int) -> tuple[bytes, bytes, int, int]:
+    """What all segments of FewParts without payload have in common: bytes, and both checksums with nothing else summed up."""
+    raw = tcp_packet(AF_INET, 0, 0, 0, df, (flags, 1000, 0, 65535, b"", b"", 0, 1))
+    return raw[:8], raw[24:36], int.from_bytes(raw[10:12], "big"), int.from_bytes(raw[36:38], "big")
+
+
+BARE: Final = tuple(tuple(_bare(df, flags) for flags in range(256)) for df in (False, True))  #: by DF and flags
 
 
 def udp_packet(af: int, src: int, dst: int, ttl: int, df: bool, parts: UdpParts) -> bytes:

@@ -175,7 +175,7 @@ class Packet(PacketFields):
         p.device = device
         p.bits = 0
         p.rare = None
-        p.store = (flags, 1000, 0, 65535, b"", payload, 0, 1)
+        p.store = (flags, payload)
         p.lazy = LAZY_BUILD
         return p
 
