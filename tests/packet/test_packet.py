@@ -137,6 +137,7 @@ def test_tcp_between_is_the_same_packet():
 @given(st.data(), st.sampled_from((AF_INET, AF_INET, AF_INET6)), st.integers(0, 0x1FF), st.sampled_from((b"", b"", b"abc")), st.integers(1, 255), st.booleans())
 def test_segments_of_a_generator_have_the_bytes_of_any_other(data, af, flags, payload, ttl, df):
     src, dst = (data.draw(endpoint_ints(af)) for _ in range(2))
+    flags &= 0x1FF if af == AF_INET else 0xFF  # the ninth flag is nobody's yet
     quick = Packet.tcp_between(af, src, dst, flags, payload)
     quick.ttl, quick.df = ttl, df
     assert quick.raw == tcp_packet(af, src, dst, ttl, df, (flags, 1000, 0, 65535, b"", payload, 0, 1))
