@@ -132,10 +132,20 @@ def without_a_conversation(lab):
     lab.service("rr", "A", protocol="udp").client(payload=b"x")
 
 
+def active_and_inactive_ones(lab):
+    lab.service("rr", "A").ipvs.ipvsadm("--set 60 60 300")
+    for sport in range(40000, 40004):
+        lab.client("S", sport)
+        lab.server("A", "SA", sport)
+        lab.client("A", sport).state("ESTABLISHED", 60)
+        if sport & 1:
+            lab.client("FA", sport).state("CLOSE_WAIT", 60)
+
+
 @pytest.mark.parametrize(
     "story",
     [
-        ordinary, half_open, last_below_the_threshold, overloaded_until_half_are_gone, of_a_template, of_a_deleted_server, beside_another_of_its_client,
+        ordinary, half_open, active_and_inactive_ones, last_below_the_threshold, overloaded_until_half_are_gone, of_a_template, of_a_deleted_server, beside_another_of_its_client,
         with_conntrack, without_a_conversation,
     ],
 )  # fmt: skip
@@ -151,6 +161,28 @@ def test_an_entry_that_nobody_watches_leaves_the_same_behind(story):
             lab.wait(61)
         assert whole(seen.ipvs) == whole(unseen.ipvs)
     assert (len(removed), unseen.ns.conn_count) == (before, 0)
+
+
+def test_entries_that_expire_together_give_the_transmitters_of_their_endpoints_up():
+    lab = Lab().service("rr", "A:0", fwmark=7)
+    for last in (1, 1, 2):
+        lab.client("S", 40000 + lab.ns.conn_count, vip=f"192.0.2.{last}", mark=7)
+    (dest,) = lab.svc.destinations
+    assert [xmit.users for xmit in dest.xmits.values()] == [2, 1]
+    lab.wait(62)
+    assert (lab.ns.conn_count, [xmit.users for xmit in dest.xmits.values()]) == (0, [0, 0])
+
+
+def test_once_entries_have_expired_the_least_loaded_is_looked_for_anew():
+    lab = Lab().service("wlc", "A", "B")
+    first, second = (lab.client("S", sport).conn.dest for sport in (40000, 40001))
+    assert first is not second
+    lab.wait(30)
+    for sport, dest in ((40002, first), (40003, second), (40004, first)):
+        assert lab.client("S", sport).conn.dest is dest
+    lab.wait(32)
+    assert (first.totalconns, second.totalconns) == (2, 1)
+    assert lab.client("S", 40005).conn.dest is second
 
 
 def backup(lab):
