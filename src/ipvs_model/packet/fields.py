@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from ipvs_model.flags import AF_INET, IPPROTO_ESP, IPPROTO_ICMP, IPPROTO_ICMPV6, IPPROTO_SCTP, IPPROTO_TCP, IPPROTO_UDP
-from ipvs_model.packet import build
+from ipvs_model.packet.build import tcp_packet, udp_packet
 from ipvs_model.packet.ethernet import ETHERNET_HEADER
 from ipvs_model.packet.patch import patched
 
@@ -84,10 +84,10 @@ class PacketFields(QuickFields):
             if lazy != LAZY_FRAME:
                 raw = patched(raw, self.af, self.proto, self.src, self.dst, self.ttl, self.l4, lazy & LAZY_NAT != 0)
         elif self.proto == IPPROTO_TCP:
-            raw = build.tcp_packet(self.af, self.src, self.dst, self.ttl, self.df, store)
+            raw = tcp_packet(self.af, self.src, self.dst, self.ttl, self.df, store)
         else:
             payload, tos, ident, checksum = store
-            raw = build.udp_packet(self.af, self.src, self.dst, self.ttl, self.df, (payload, tos, ident, checksum or lazy & LAZY_NAT != 0))
+            raw = udp_packet(self.af, self.src, self.dst, self.ttl, self.df, (payload, tos, ident, checksum or lazy & LAZY_NAT != 0))
         self.store = raw
         self.lazy = 0
         return raw
