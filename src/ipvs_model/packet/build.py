@@ -146,7 +146,7 @@ def tcp_packet(af: int, src: int, dst: int, ttl: int, df: bool, parts: TcpParts 
             start, rest, head, check = BARE_DF[flags] if df else BARE[flags]
             head = (head - life - saddr - daddr) % 65535
             return _pack_bare(start, life | IPPROTO_TCP, head, saddr, daddr, src & 0xFFFF, dst & 0xFFFF, rest, (check - src - dst) % 65535)
-        parts = flags, 1000, 0, 65535, b"", payload, 0, 1
+        parts = _all_parts(flags, payload)
     flags, seq, ack, window, options, payload, tos, ident = parts
     length = 40 + len(payload)
     if af == AF_INET and not options and length <= 0xFFFF:
@@ -163,12 +163,17 @@ def tcp_packet(af: int, src: int, dst: int, ttl: int, df: bool, parts: TcpParts 
     return ip_packet(af, IPPROTO_TCP, src >> 16, dst >> 16, segment, ttl=ttl, tos=tos, ident=ident, df=df)
 
 
+def _all_parts(flags: int, payload: bytes) -> TcpParts:
+    """FewParts with the defaults of Packet.tcp."""
+    return flags, 1000, 0, 65535, b"", payload, 0, 1
+
+
 def _bare(df: bool, flags: int) -> tuple[bytes, bytes, int, int]:
     """What all segments of FewParts without payload have in common: bytes, and both checksums with nothing else summed up.
 
     They are so much larger that they stay positive when addresses and endpoints are taken off: remainders of negative numbers are slow.
     """
-    raw = tcp_packet(AF_INET, 0, 0, 0, df, (flags, 1000, 0, 65535, b"", b"", 0, 1))
+    raw = tcp_packet(AF_INET, 0, 0, 0, df, _all_parts(flags, b""))
     return raw[:8], raw[24:36], int.from_bytes(raw[10:12], "big") + (65535 << 18), int.from_bytes(raw[36:38], "big") + (65535 << 34)
 
 
