@@ -47,7 +47,7 @@ def test_the_packet_of_a_frame_is_the_one_of_its_bytes(packet, tags, padding):
 def test_damage_in_a_frame_is_the_damage_of_its_bytes(packet, changes, cut):
     raw = bytearray(packet.raw)
     for place, value in changes:
-        raw[place] = value
+        raw[place % len(raw)] = value
     raw = bytes(raw[: len(raw) - cut])
     version = 4 if packet.af == AF_INET else 6
     frame = MACS + (b"\x08\x00" if version == 4 else b"\x86\xdd") + raw
