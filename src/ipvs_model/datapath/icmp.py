@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from ipvs_model.datapath.accounting import in_stats, out_stats
+from ipvs_model.accounting import in_stats, out_stats
 from ipvs_model.datapath.scheduling import try_to_schedule
 from ipvs_model.flags import (
     AF_INET,

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from ipvs_model.accounting import in_stats
 from ipvs_model.conn import Conn
-from ipvs_model.datapath.accounting import in_stats
 from ipvs_model.datapath.icmp import in_icmp
 from ipvs_model.datapath.scheduling import try_to_schedule
 from ipvs_model.events import ReuseChecked

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from ipvs_model.datapath.accounting import out_stats
+from ipvs_model.accounting import out_stats
 from ipvs_model.datapath.icmp import out_icmp
 from ipvs_model.flags import (
     AF_INET,

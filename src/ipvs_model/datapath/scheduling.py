@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from ipvs_model.accounting import conn_stats, in_stats
 from ipvs_model.conn import Conn, ConnParam, check_template, new_conn
-from ipvs_model.datapath.accounting import conn_stats, in_stats
 from ipvs_model.engines.outgoing import client_network
 from ipvs_model.events import Candidate, Scheduled
 from ipvs_model.flags import (

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ipvs_model.accounting import conn_stats
 from ipvs_model.conn import Conn, ConnParam, check_template, new_conn
-from ipvs_model.events import CounterMoved
 from ipvs_model.flags import AF_INET, IP_VS_CONN_F_ONE_PACKET, IP_VS_CONN_F_TEMPLATE, IP_VS_SVC_F_ONEPACKET, IP_VS_SVC_F_PERSISTENT, IPPROTO_UDP
 
 if TYPE_CHECKING:
@@ -42,9 +42,7 @@ def new_conn_out(svc: Service, dest: Dest, pkt: Packet, iph: IpHdr, sport: int, 
     if ct is not None:
         cp.control_add(ct)
         ct.put()
-    dest.stats.conns += 1
-    if ns.emit is not None:
-        ns.emit(CounterMoved("ip_vs_conn_stats", str(dest.key()), "conns", 1, dest.stats.conns))
+    conn_stats(cp)
     return cp
 
 
