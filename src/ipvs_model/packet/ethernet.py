@@ -10,6 +10,11 @@ ETH_P_IPV6: Final = 0x86DD
 VLAN_TAGS: Final = frozenset((0x8100, 0x88A8, 0x9100))
 
 
+def ethernet(frame: bytes) -> tuple[int, int]:
+    """EtherType and offset of what an Ethernet II frame carries; a length field (802.3) counts as no EtherType."""
+    return int.from_bytes(frame[12:14], "big"), ETHERNET_HEADER
+
+
 def untagged(frame: bytes, ethertype: int, offset: int) -> tuple[int, int]:
     """EtherType and offset of what stands behind the VLAN tags at `offset`, if there are any."""
     while ethertype in VLAN_TAGS:
@@ -19,7 +24,7 @@ def untagged(frame: bytes, ethertype: int, offset: int) -> tuple[int, int]:
 
 def carried_ip(frame: bytes) -> bytes:
     """The bytes behind the link header of an Ethernet II frame. Raises ValueError unless it says that they are IP, of the version that they are."""
-    ethertype, offset = untagged(frame, int.from_bytes(frame[12:14], "big"), ETHERNET_HEADER)
+    ethertype, offset = untagged(frame, *ethernet(frame))
     if len(frame) <= offset:
         raise ValueError(f"a frame of {len(frame)} bytes, its Ethernet header takes {offset}")
     if ethertype not in (ETH_P_IP, ETH_P_IPV6):

@@ -9,7 +9,7 @@ from typing import Final, NamedTuple
 
 from ipvs_model.flags import IPPROTO_AH, IPPROTO_ESP, IPPROTO_ICMP, IPPROTO_ICMPV6, IPPROTO_SCTP, IPPROTO_TCP, IPPROTO_UDP
 from ipvs_model.packet.checksum import csum16, pseudo_csum, pseudo_sum
-from ipvs_model.packet.ethernet import ETH_P_IP, ETH_P_IPV6, ETHERNET_HEADER, untagged
+from ipvs_model.packet.ethernet import ETH_P_IP, ETH_P_IPV6, ethernet, untagged
 
 #: EtherTypes that turn up in captures, for the list of what was passed over
 ETHERTYPE_NAMES: Final = {
@@ -49,11 +49,6 @@ class IPBytes(NamedTuple):
     data: bytes
     missing: int
     repairs: tuple[str, ...]
-
-
-def ethernet(frame: bytes) -> tuple[int, int]:
-    """EtherType and offset of what an Ethernet II frame carries; a length field (802.3) counts as no EtherType."""
-    return int.from_bytes(frame[12:14]), ETHERNET_HEADER
 
 
 def cooked(frame: bytes) -> tuple[int, int]:
