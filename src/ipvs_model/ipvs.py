@@ -207,6 +207,7 @@ class IPVS:
         ns.conntrack_active = self.control.conntrack_active
         for name in ("run_estimation", "est_cpulist", "est_nice"):
             ns.sysctl.on_write[name] = self._estimation_written
+        ns.sysctl.on_write["pmtu_disc"] = self._pmtu_disc_written
         self._watchers: list[Watcher] = []
         for plugin in plugins:
             self._plug(plugin)
@@ -238,6 +239,12 @@ class IPVS:
         estimator = self.ns.estimator
         wanted = bool(self.ns.sysctl.run_estimation) and self.ns.sysctl.est_cpulist != ""
         estimator.run(wanted)
+
+    def _pmtu_disc_written(self) -> None:
+        """The actions of tunnels were made for another value."""
+        for dest in all_dests(self.ns, []):
+            for xmit in dest.xmits.values():
+                xmit.forget()
 
     # -- time ------------------------------------------------------------------------------------------------------
 

@@ -175,6 +175,9 @@ class Do:
     def forward(self, ipvs: IPVS) -> None:
         ipvs.edit_dest(self._service(ipvs), self._where(ipvs), forward=self.value)
 
+    def encapsulate(self, ipvs: IPVS) -> None:
+        ipvs.edit_dest(self._service(ipvs), self._where(ipvs), forward="tunnel", **self.value)
+
     def close(self, ipvs: IPVS) -> None:
         ipvs.delete_service(self._service(ipvs))
 
@@ -428,6 +431,29 @@ def test_the_quick_road_is_taken_at_all(monkeypatch: pytest.MonkeyPatch) -> None
         twins.step(Talk(flow, "PA"))
         twins.step(Talk(flow, "A", "own"))
     assert layered == []
+    twins.are_alike()
+
+
+@pytest.mark.parametrize(
+    ("tunnel", "header"),
+    [({}, 20), ({"tun_type": 2}, 24), ({"tun_type": 2, "tun_flags": 1}, 28), ({"tun_type": 1, "tun_port": 6080}, 32), ({"tun_type": 1, "tun_port": 6080, "tun_flags": 1}, 32)],
+)
+def test_tunnels_take_the_quick_road_as_far_as_their_header_leaves_room(tunnel: dict[str, int], header: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    twins = Twins([TUNNEL])
+    layered = []
+    monkeypatch.setattr(twins.quick.fast, "layered", lambda *args: layered.append(args) or run_hook(*args))
+    for server in "AB":
+        twins.step(Do("encapsulate", TUNNEL, server, tunnel))
+    for step in opening(FAR, heard=False):
+        twins.step(step)
+    room = 1500 - header - 40
+    for size, taken in ((room, True), (room + 1, False), (room, True)):
+        layered.clear()
+        twins.step(Talk(FAR, size=size))
+        assert (not layered) == taken
+    twins.step(Do("sysctl", value=("pmtu_disc", 0)))
+    for size in (room, room + 1, room):
+        twins.step(Talk(FAR, size=size))
     twins.are_alike()
 
 

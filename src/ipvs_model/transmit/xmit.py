@@ -25,6 +25,7 @@ from ipvs_model.flags import (
     Verdict,
 )
 from ipvs_model.packet import IpHdr, Packet
+from ipvs_model.packet.encap import tunnel_overhead
 from ipvs_model.packet.rewrite import csum_check, dnat
 from ipvs_model.stats import Stats
 from ipvs_model.transmit.action import Action, Direct, Marked, Nat, Prepared, Stolen, Tunnelled
@@ -223,14 +224,11 @@ class TunnelXmit(Transmitter):
         return Tunnelled(cp.dest, self.real, route, route.saddr, bool(self.ns.sysctl.pmtu_disc))
 
     def on_route(self, cp: Conn, pkt: Packet, iph: IpHdr, hook: Hook, route: Route) -> Action:
-        """The shared action, good for packets that fit into the tunnel."""
+        """The shared action; a packet that fits with its tunnel header needs no look, whatever ``pmtu_disc`` says."""
         action = super().on_route(cp, pkt, iph, hook, route)
-        if isinstance(action, Tunnelled):
-            if action.pmtu_disc != bool(self.ns.sysctl.pmtu_disc):
-                self.forget()
-                return self.on_route(cp, pkt, iph, hook, route)
-            # sysctl pmtu_disc may change at any time, and decides whether a packet fits
-            self.limit(-1)
+        dest = cp.dest
+        if self.mtu >= 0 and dest is not None:
+            self.limit(route.mtu - tunnel_overhead(pkt, dest.af, dest.tun_type, dest.tun_flags))
         return action
 
 
