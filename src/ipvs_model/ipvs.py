@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from typing import Any, Final
 
 from attrs import evolve
@@ -21,6 +22,7 @@ from ipvs_model.datapath import run_hook, told
 from ipvs_model.datapath.fast import FastPath
 from ipvs_model.datapath.told import Kept, Told
 from ipvs_model.defence import Defence
+from ipvs_model.defrag import IPFRAG_TIME_S, Defragmenter
 from ipvs_model.dest import Dest, DestTrash, DestUser, RealServerTable
 from ipvs_model.engines import EngineRegistry, PersistenceEngine
 from ipvs_model.errors import IPVSError
@@ -42,7 +44,7 @@ from ipvs_model.ipvsadm import Resolver, Result
 from ipvs_model.ipvsadm import run as run_ipvsadm
 from ipvs_model.netns import Environment, Netns
 from ipvs_model.packet import Packet
-from ipvs_model.packet.reassembly import Reassembler
+from ipvs_model.packet.icmp_error import ICMP_EXC_FRAGTIME, ICMP_TIME_EXCEEDED
 from ipvs_model.procfs import render
 from ipvs_model.protocols import PROTOCOLS
 from ipvs_model.schedulers import RateLimit, Registry, Scheduler
@@ -195,7 +197,7 @@ class IPVS:
         self.defence = Defence(ns)
         self.fast = FastPath(ns)
         self.process = self.fast.process
-        self._gatherers = {hook: Reassembler() for hook in Hook}
+        self._gatherers = {hook: Defragmenter(ns.clock, IPFRAG_TIME_S, partial(self._fragments_expired, hook)) for hook in Hook}
         ns.bind_xmit = bind_xmit
         ns.bind_app = self.apps.bind
         ns.unbind_app = self.apps.unbind
@@ -233,7 +235,12 @@ class IPVS:
         return run_hook(self.ns, Hook.LOCAL_OUT, pkt).apply(pkt)
 
     def _gather(self, hook: Hook, pkt: Packet) -> Packet | None:
-        return self._gatherers[hook].add(pkt, self.ns.clock.now)
+        return self._gatherers[hook].add(pkt)
+
+    def _fragments_expired(self, hook: Hook, first: Packet) -> None:
+        """The rest of a forwarded datagram has not come; of one that this host sends nobody is told (source: ip_fragment.c, ip_expire)."""
+        if hook is Hook.FORWARD:
+            self._send_error(first, hook, ICMP_TIME_EXCEEDED, ICMP_EXC_FRAGTIME, 0)
 
     def _estimation_written(self) -> None:
         estimator = self.ns.estimator

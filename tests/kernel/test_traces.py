@@ -42,6 +42,8 @@ FRESH = {
     "administration": 100,
     "packet_path": 120,
     "helpers_and_sync": 60,
+    "mixed": 135,
+    "options_and_fragments": 87,
 }
 CORE = read_names(HERE / "core.txt")  #: scenarios that need only rr, wrr, lc, wlc, TCP and UDP
 

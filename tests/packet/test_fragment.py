@@ -54,8 +54,8 @@ def test_examples(packet, mtu, expected):
 def test_joining_the_fragments_in_any_order_gives_the_packet(packet, mtu6, data):
     v4 = packet.af == AF_INET
     mtu = data.draw(st.integers(packet.l4 + 8, packet.length - 1)) if v4 else 0
-    # no IPv6 link is that narrow, but the cut works all the same
-    mtu = mtu or data.draw(st.integers(56, packet.length - 1))
+    # no IPv6 link is that narrow, but the cut works all the same; the first fragment holds the whole header
+    mtu = mtu or data.draw(st.integers(72, packet.length - 1))
     parts = fragment(packet, mtu, ident=99)
     assert all(each.length <= mtu for each in parts) and len(parts) > 1
     whole = join(data.draw(st.permutations(parts)))
@@ -74,7 +74,7 @@ def clear_df(raw):
 
 @given(long_packets, st.data())
 def test_a_reassembled_packet_leaves_with_its_boundaries(packet, data):
-    mtu = data.draw(st.integers(packet.l4 + 8 if packet.af == AF_INET else 56, packet.length - 1))
+    mtu = data.draw(st.integers(packet.l4 + 8 if packet.af == AF_INET else 72, packet.length - 1))
     parts = fragment(packet, mtu, ident=99)
     whole = join(parts)
     for out in (fragment(whole, 1500, ident=99), fragment(dnat(dec_ttl(whole), whole.dst), 1500, ident=99)):
@@ -214,13 +214,24 @@ def test_ecn(first, second, whole):
     assert (out.tos if out is not None else None) == whole
 
 
-def test_a_datagram_longer_than_any_packet_is_dropped():
-    first = piece(WHOLE, 0, 400)
-    raw = bytearray(piece(WHOLE, 0, 400, more=False).raw)
-    raw[6:8] = (0x1FFF).to_bytes(2, "big")
+def moved(packet, word):
+    """An IPv4 fragment with another fragment word."""
+    raw = bytearray(packet.raw)
+    raw[6:8] = word.to_bytes(2, "big")
+    return Packet.parse(bytes(raw))
+
+
+def test_a_datagram_longer_than_any_packet_is_dropped_when_it_is_complete():
+    parts = split(udp(828, df=False), *range(80, 800, 80))
+    far = moved(parts[-1], 0x1FFF)
     reassembler = Reassembler()
-    assert reassembler.add(first) is None
-    assert reassembler.add(Packet.parse(bytes(raw))) is None and len(reassembler) == 0
+    assert [reassembler.add(each) for each in (parts[0], far)] == [None, None]
+    assert len(reassembler) == 1  # as in the kernel, which then waits for the rest
+    rest = [moved(piece(udp(60028, df=False), 0, 4000), 0x2000 | at >> 3) for at in range(0, 65528, 4000)]
+    rest[-1] = moved(piece(udp(60028, df=False), 0, 65528 - 64000), 0x2000 | 64000 >> 3)
+    reassembler = Reassembler()
+    assert [reassembler.add(each) for each in (*rest, far)] == [None] * 18
+    assert len(reassembler) == 0
 
 
 def test_different_datagrams_are_kept_apart():
@@ -231,19 +242,6 @@ def test_different_datagrams_are_kept_apart():
     assert [reassembler.add(each) for each in (a, d)] == [None, None]
     assert len(reassembler) == 2
     assert reassembler.add(b).id == 1 and reassembler.add(c).id == 2
-
-
-def test_time_over():
-    reassembler = Reassembler(timeout=100)
-    first, last = split(WHOLE, 400)
-    other = split(udp(828, df=False, id=2), 400)[1]
-    assert reassembler.next_deadline() is None
-    reassembler.add(first, now=5)
-    reassembler.add(other, now=6)
-    assert reassembler.next_deadline() == 105
-    assert reassembler.expire(104) == []
-    assert reassembler.expire(106) == [first]
-    assert len(reassembler) == 0 and reassembler.add(last, now=107) is None
 
 
 def test_ipv6_extension_headers_before_the_fragment_header_stay_in_front():
@@ -289,3 +287,54 @@ def test_reassembled_replies_translate_too():
     whole = join(split(WHOLE, 400))
     out = snat(whole, 0xC0000201 << 16 | 53)
     assert out.pieces == whole.pieces and transport_csum_ok(out)
+
+
+# --- malformed IPv6 fragments -------------------------------------------------------------------------------------------
+BIG6 = Packet.udp("[2001:db8::5]:1", "[2001:db8:2::1]:2", bytes(range(256)) * 2)
+
+
+def fragment6(word, size, ident=7):
+    """An IPv6 fragment of BIG6 with this fragment word and so many bytes of data."""
+    at = word & 0xFFF8
+    data = (BIG6.l4_bytes[at:] + bytes(size))[:size]
+    return Packet.ip("2001:db8::5", "2001:db8:2::1", 44, bytes((17, 0)) + word.to_bytes(2, "big") + ident.to_bytes(4, "big") + data)
+
+
+@pytest.mark.parametrize(
+    ("word", "size", "code", "pointer", "waiting"),
+    [
+        (0xFFF9, 64, 0, 42, 1),  # beyond the longest packet: only the fragment is refused
+        (0x0001, 63, 0, 4, 0),  # an odd length ends the datagram
+        (0x0009, 15, 0, 4, 0),
+        (0x0001, 7, 3, 0, 0),  # without its header it does not begin one
+    ],
+)
+def test_malformed_ipv6_fragments(word, size, code, pointer, waiting):
+    told = []
+    reassembler = Reassembler(lambda packet, *where: told.append(where) or packet)
+    bad = fragment6(word, size)
+    assert reassembler.add(bad) is bad
+    assert (told, len(reassembler)) == ([(code, pointer)], waiting)
+    assert Reassembler().add(bad) is None
+
+
+@pytest.mark.parametrize("proto", [(6, 20), (17, 8), (58, 8), (50, 1)])
+def test_a_first_ipv6_fragment_holds_the_whole_header(proto):
+    number, size = proto
+    for length in {max(size - 1, 0), size, 24}:
+        told = []
+        reassembler = Reassembler(lambda packet, *where, told=told: told.append(where))
+        raw = bytes((number, 0, 0, 1)) + bytes(4) + bytes(length)
+        reassembler.add(Packet.ip("2001:db8::5", "2001:db8:2::1", 44, raw))
+        assert ((3, 0) in told) == (length < size)
+
+
+def test_ipv6_fragments_that_disagree_about_the_end_are_ignored_and_the_rest_goes_on():
+    for parts in (
+        [fragment6(0x0100, 264), fragment6(0x0300, 8), fragment6(0x0208 | 1, 8), fragment6(0x0001, 256)],
+        [fragment6(0x0001, 256), fragment6(0x0008, 8), fragment6(0x0101, 0), fragment6(0x0100, 264)],
+    ):
+        reassembler = Reassembler()
+        *waiting, whole = [reassembler.add(each) for each in parts]
+        assert waiting == [None] * 3
+        assert whole.raw[40:] == BIG6.l4_bytes

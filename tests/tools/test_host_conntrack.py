@@ -219,10 +219,11 @@ def test_the_other_side_of_a_connection_picked_up_is_taken_from_where_it_is(talk
     assert [side.end for side in next(iter(talk.table.flows.values())).tcp.sides] == [5000, 8000]
 
 
-def test_a_reset_without_a_number_answers_a_syn(talk):
+def test_a_reset_that_is_the_first_answer_leaves_nothing(talk):
     talk.client("S")
     assert talk.send(Packet.tcp(SERVER, CLIENT, "RA", seq=0, ack=1001), reply=True) == KNOWN
-    assert talk.client("S", 700000) == KNOWN  # the client did not close: it must wait
+    assert len(talk.table) == 0
+    assert talk.client("S", 700000) == NEW
 
 
 @pytest.mark.parametrize("options", [b"\3", b"\2\1", b"\3\3", b"\1\0\3\3\7"])

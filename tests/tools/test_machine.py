@@ -2,9 +2,10 @@
 
 import pytest
 
-from ipvs_model.addresses import parse_addr
+from ipvs_model.addresses import format_addr, parse_addr
 from ipvs_model.flags import IPPROTO_SCTP
-from ipvs_model.packet import Packet
+from ipvs_model.packet import Packet, header_error
+from ipvs_model.packet.checksum import csum16
 from ipvs_model.packet.fragment import fragment
 from ipvs_model.tools.host_output import Origin
 from ipvs_model.tools.machine import trace_machine
@@ -197,17 +198,99 @@ def test_the_pointer_of_an_unknown_header_is_behind_the_extensions(lab):
     assert icmp(lab.one(packet)[1])[:3] == (4, 1, 40)
 
 
+def given_up(lab, seconds=30):
+    """When a timer of so many seconds fires that is armed now, in jiffies since the start."""
+    return (((lab.ipvs.clock.now + seconds * 250 >> 9) + 1) << 9) - lab.start
+
+
 def test_half_a_datagram_is_given_up_after_30_seconds(lab):
     first, last = fragment(Packet.udp(CLIENT, VIP, bytes(100), df=False), 76)
+    due = given_up(lab)
     assert lab.send(first) == []
-    lab.until(30 * 250 - 1)
+    lab.until(due - 1)
     assert lab.drain() == []
-    lab.until(30 * 250)
+    lab.until(due)
     ((device, packet, _),) = lab.drain()
     assert (device, icmp(packet)[:2]) == ("cli", (11, 1))
     assert lab.send(last) == []
     lab.until(70 * 250)
     assert lab.drain() == []
+
+
+def test_half_a_reply_is_given_up_too(nat):
+    first, _last = fragment(Packet.udp(SERVER, CLIENT, bytes(100), df=False), 76)
+    assert nat.send(first, "rs") == []
+    nat.until(given_up(nat))
+    ((device, packet, _),) = nat.drain()
+    assert (device, packet.saddr, packet.daddr, icmp(packet)[:2]) == ("rs", address("10.1.0.1"), address("10.1.0.11"), (11, 1))
+    assert icmp(packet)[3][8] == first.ttl - 1
+
+
+@pytest.mark.parametrize(
+    ("word", "size", "told"),
+    [(0x0001, 63, (4, 0, 4)), (0x0001, 7, (4, 3, 0)), (0xFFF9, 64, (4, 0, 42))],
+    ids=["odd length", "header cut off", "too far out"],
+)
+def test_ipv6_fragments_that_break_the_rules(lab, word, size, told):
+    """The host tells their senders; once there is an IPv6 service, only one of odd length gets through to it."""
+    bad = Packet.ip("2001:db8:f::1", "2001:db8:2::1", 44, bytes((17, 0)) + word.to_bytes(2, "big") + bytes(4) + bytes((1, 0, 0, 80, 1, 0, 0, 0))[:size] + bytes(max(size - 8, 0)))
+    assert icmp(lab.one(bad)[1])[:3] == told
+    lab.admin("-A -u [2001:db8:2::2]:80 -s rr")
+    assert [icmp(packet)[:3] for _, packet, _ in lab.send(bad)] == ([told] if size == 63 else [])
+
+
+# --- IPv4 options -----------------------------------------------------------------------------------------------------
+def with_options(packet, options):
+    raw = bytes.fromhex(options)
+    return Packet.ip(format_addr(2, packet.saddr), format_addr(2, packet.daddr), packet.proto, packet.l4_bytes, options=raw, ttl=packet.ttl)
+
+
+ROUTE = "07070400000000"
+
+
+def test_the_host_records_its_address_and_ipvs_sends_it_on(nat):
+    _, packet, _ = nat.one(with_options(Packet.tcp(CLIENT, VIP, "S"), ROUTE))
+    assert packet.raw[20:28].hex() == "070708c000020100" and header_error(packet.raw) is None
+    _, packet, _ = nat.one(with_options(Packet.tcp(SERVER, CLIENT, "SA"), ROUTE), "rs")
+    assert packet.raw[20:28].hex() == "070708c000020100"  # translated, it is routed as a packet of the virtual address
+    nat.ipvs.sysctl_write("snat_reroute", 0)
+    _, packet, _ = nat.one(with_options(Packet.tcp(SERVER, CLIENT, "A"), ROUTE), "rs")
+    assert packet.raw[20:28].hex() == "0707080a09000100"
+
+
+def test_forwarded_packets_record_the_way_out(lab):
+    _, packet, origin = lab.one(with_options(Packet.udp(CLIENT, "10.1.0.77:9"), ROUTE))
+    assert (packet.raw[20:28].hex(), origin) == ("0707080a01000100", Origin.FORWARDED) and header_error(packet.raw) is None
+
+
+def test_errors_of_host_and_model_carry_the_route(lab):
+    lab.admin("-A -u 192.0.2.1:80 -s rr")
+    for port in (80, 81):
+        _, packet, _ = lab.one(with_options(Packet.udp(CLIENT, f"192.0.2.1:{port}"), ROUTE))
+        assert packet.raw[20:28].hex() == "070708c000020100" and packet.l4_bytes[:2] == b"\x03\x03"
+
+
+def test_wrong_options_are_told_and_source_routes_dropped(nat):
+    _, packet, origin = nat.one(with_options(Packet.tcp(CLIENT, VIP, "S"), "07020000"))
+    assert (icmp(packet)[:3], origin) == ((12, 0, 21 << 24), Origin.ICMP)
+    assert nat.send(with_options(Packet.tcp(CLIENT, VIP, "S"), "83070400000000")) == []
+    assert nat.send(with_options(Packet.tcp(CLIENT, VIP, "S"), "0708040000000000" + "07020000")) == []  # what could be answered would not fit
+    assert nat.ipvs.conns() == []
+
+
+def test_an_error_about_a_packet_that_is_too_long_quotes_the_stale_checksum(nat):
+    nat.one(Packet.tcp(CLIENT, VIP, "S"))
+    sent = with_options(Packet.tcp(CLIENT, VIP, "A", payload=bytes(1460)), ROUTE)
+    sent = Packet.parse(sent.raw[:6] + b"\x40" + sent.raw[7:])
+    _, packet, _ = nat.one(with_checksum(sent))
+    quoted = icmp(packet)[3]
+    assert quoted[20:28].hex() == "070708c000020100"
+    assert int.from_bytes(quoted[10:12]) == int.from_bytes(with_checksum(sent).raw[10:12]) + 0x100
+
+
+def with_checksum(packet):
+    head = packet.raw[:10] + bytes(2) + packet.raw[12 : packet.l4]
+    return Packet.parse(head[:10] + csum16(head).to_bytes(2, "big") + head[12:] + packet.raw[packet.l4 :])
 
 
 # --- through the host -------------------------------------------------------------------------------------------------
@@ -344,17 +427,21 @@ def test_a_packet_that_conntrack_does_not_know_meets_the_entry_that_it_has(track
 
 
 def test_replies_and_answers_of_the_host_are_tracked_too(tracked):
+    tracked.send(Packet.udp(CLIENT, "192.0.2.1:81"))
+    assert len(tracked.host.conntrack) == 1
     tracked.send(Packet.tcp(CLIENT, "192.0.2.1:81", "S"))
-    (flow,) = {id(flow): flow for flow in tracked.host.conntrack.flows.values()}.values()
-    assert flow.tcp.state == "CL"
+    assert len(tracked.host.conntrack) == 1  # the host's reset ends what the SYN began
     tracked.send(Packet.tcp("10.1.0.11:1", CLIENT, "S"), "rs")
     assert len(tracked.host.conntrack) == 2
 
 
-def test_fragments_that_conntrack_waits_for_are_given_up_silently(tracked):
-    first, last = fragment(Packet.udp(CLIENT, "192.0.2.9:53", bytes(100), df=False), 76)
+@pytest.mark.parametrize(("server", "told"), [("192.0.2.9:53", [(11, 1)]), ("10.1.0.77:53", [])])
+def test_fragments_that_conntrack_waits_for(tracked, server, told):
+    """Nobody is told of those that would have passed through."""
+    first, last = fragment(Packet.udp(CLIENT, server, bytes(100), df=False), 76)
     assert tracked.send(first) == []
-    tracked.until(30 * 250)
+    tracked.until(given_up(tracked))
+    assert [icmp(packet)[:2] for _, packet, _ in tracked.drain()] == told
     assert tracked.send(last) == []
 
 

@@ -17,6 +17,7 @@ from ipvs_model.packet.icmp_error import (
     ICMPV6_UNK_NEXTHDR,
     icmp_error,
 )
+from ipvs_model.packet.options import echo
 from ipvs_model.packet.packet import Packet
 from ipvs_model.packet.parse import NEXTHDR_NONE, next_header_at
 from ipvs_model.packet.rewrite import transport_csum_ok
@@ -48,7 +49,8 @@ def tcp_reset(p: Packet) -> Packet | None:
     if p.proto != IPPROTO_TCP or len(segment) < 20 or segment[13] & RST or not transport_csum_ok(p):
         return None
     header = segment[12] >> 4 << 2
-    if not 20 <= header <= len(segment):
+    options = echo(p, p.daddr)
+    if options is None or not 20 <= header <= len(segment):
         return None
     flags = segment[13]
     if flags & ACK:
@@ -58,7 +60,7 @@ def tcp_reset(p: Packet) -> Packet | None:
         seq, ack, answer = 0, (p.seq + length) & 0xFFFFFFFF, RST | ACK
     tos = p.tos if p.af == AF_INET else p.tos & ~INET_ECN_MASK
     body = tcp_segment(p.dst, p.src, answer, seq, ack, 0, b"", b"")
-    return Packet.parse(ip_packet(p.af, IPPROTO_TCP, p.daddr, p.saddr, body, tos=tos, ident=0, df=True))
+    return Packet.parse(ip_packet(p.af, IPPROTO_TCP, p.daddr, p.saddr, body, tos=tos, ident=0, df=True, options=options))
 
 
 def protocol_unreachable(p: Packet, *, ident: int = 0, saddr: int | None = None) -> Packet | None:
@@ -79,9 +81,13 @@ def port_unreachable(p: Packet, *, ident: int = 0, saddr: int | None = None) -> 
     if p.proto != IPPROTO_UDP or len(segment) < 8:
         return None
     length = segment[4] << 8 | segment[5]
+    if p.af != AF_INET:
+        length = length or len(segment)  # a jumbogram states none
     if not 8 <= length <= len(segment):
         return None
-    if not transport_csum_ok(p.with_raw(p.raw[: p.l4 + length]) if length < len(segment) else p):
+    if length < len(segment):  # what lies behind the datagram is cut off, and not quoted
+        p = p.with_raw(p.raw[: p.l4 + length])
+    if not transport_csum_ok(p):
         return None
     source = p.daddr if saddr is None else saddr
     if p.af == AF_INET:
@@ -94,7 +100,8 @@ def port_unreachable(p: Packet, *, ident: int = 0, saddr: int | None = None) -> 
 def echo_reply(p: Packet, *, ident: int = 0) -> Packet | None:
     """The answer to an ICMP or ICMPv6 echo request with a right checksum, from the address that was asked; else None (source: icmp.c, icmp_echo; icmp6.c, icmpv6_echo_reply)."""
     message = p.l4_bytes
-    if len(message) < 8 or not transport_csum_ok(p):
+    options = echo(p, p.daddr)
+    if options is None or len(message) < 8 or not transport_csum_ok(p):
         return None
     if p.af == AF_INET and p.proto == IPPROTO_ICMP and message[0] == 8:
         body = icmp_message(0, message[1], message[4:8], message[8:])
@@ -102,4 +109,4 @@ def echo_reply(p: Packet, *, ident: int = 0) -> Packet | None:
         body = icmpv6_message(p.daddr, p.saddr, 129, message[1], message[4:8], message[8:])
     else:
         return None
-    return Packet.parse(ip_packet(p.af, p.proto, p.daddr, p.saddr, body, tos=p.tos, ident=ident))
+    return Packet.parse(ip_packet(p.af, p.proto, p.daddr, p.saddr, body, tos=p.tos, ident=ident, options=options))

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final
 
-from ipvs_model.flags import AF_INET
+from ipvs_model.flags import AF_INET, IPPROTO_ICMPV6, IPPROTO_TCP, IPPROTO_UDP
 from ipvs_model.packet.checksum import csum16
 from ipvs_model.packet.packet import Packet
 from ipvs_model.packet.parse import IP_DF, IP_MF, IP_OFFSET, NEXTHDR_FRAGMENT, extension_size
 
 ECN_NOT_ECT: Final = 0
 ECN_CE: Final = 3
+
+ICMPV6_HDR_FIELD: Final = 0
+ICMPV6_HDR_INCOMP: Final = 3
+PAYLOAD_LENGTH: Final = 4  #: its place in the IPv6 header
+FRAGMENT_OFFSET: Final = 2  #: its place in the fragment header
+_HEADERS: Final = {IPPROTO_TCP: 20, IPPROTO_UDP: 8, IPPROTO_ICMPV6: 8}
 
 
 class _Fragment:
@@ -28,14 +35,18 @@ class _Fragment:
         self.df = df
         self.next_header = next_header
 
+    def quotable(self) -> Packet:
+        """The fragment without the bytes that made no whole unit of eight."""
+        p = self.packet
+        return p if p.af != AF_INET or p.length == p.l4 + len(self.data) else p.with_raw(self.header + self.data)
+
 
 class _Queue:
     """The fragments of one datagram so far."""
 
-    __slots__ = ("deadline", "ecn", "last", "length", "max_df_size", "max_size", "parts", "runs")
+    __slots__ = ("ecn", "last", "length", "max_df_size", "max_size", "parts", "runs")
 
-    def __init__(self, deadline: int) -> None:
-        self.deadline = deadline
+    def __init__(self) -> None:
         self.parts: list[_Fragment] = []
         self.runs: list[list[int]] = []  #: [begin, end] of data that arrived in one go, sorted
         self.length = 0
@@ -44,11 +55,25 @@ class _Queue:
         self.max_df_size = 0
         self.ecn = 0  #: bit n: a fragment with ECN field n was seen
 
+    @property
+    def complete(self) -> bool:
+        """Nothing is missing."""
+        return self.last and bool(self.parts) and self.parts[0].at == 0 and sum(len(each.data) for each in self.parts) == self.length
+
+
+Key = tuple[int, ...]
+#: what is to be done with an IPv6 fragment that breaks the rules: code and pointer are those of the ICMPv6 "parameter problem" that a receiver would send
+Malformed = Callable[[Packet, int, int], Packet | None]
+
+
+def drop(p: Packet, code: int, pointer: int) -> None:
+    """Drop a malformed fragment."""
+
 
 class Reassembler:
     """Puts fragments together; one for each use that the host keeps apart (local delivery, each IPVS hook, IPv6 defragmentation).
 
-    `timeout` is in the unit of the `now` arguments: Linux waits 30 s for IPv4 and 60 s for IPv6, counted from the first fragment that arrived.
+    A datagram waits for its fragments for ever; with `ipvs_model.defrag.Defragmenter` as long as in the kernel.
     Source: ip_fragment.c, ip_frag_queue; nf_conntrack_reasm.c, nf_ct_frag6_queue; inet_fragment.c, inet_frag_queue_insert.
 
     >>> from ipvs_model.packet.fragment import fragment
@@ -57,43 +82,48 @@ class Reassembler:
     128
     """
 
-    def __init__(self, timeout: int = 0) -> None:
-        self.timeout = timeout
-        self._queues: dict[tuple[int, ...], _Queue] = {}
+    def __init__(self, malformed: Malformed = drop) -> None:
+        self.malformed = malformed
+        self._queues: dict[Key, _Queue] = {}
 
     def __len__(self) -> int:
         return len(self._queues)
 
-    def add(self, p: Packet, now: int = 0) -> Packet | None:
+    def add(self, p: Packet) -> Packet | None:
         """The whole packet once its last missing fragment came, None while it is incomplete or if the fragment is refused; a packet that is none as it is.
 
         The whole packet has the header fields, mark and device of the first fragment; frag_max_size and pieces say how it came. IPv4: it has DF if all of the
-        largest fragments had it. Fragments that overlap, disagree about the length or mix ECN with not-ECN end the whole datagram.
+        largest fragments had it. Fragments that overlap or mix ECN with not-ECN end the whole datagram, over IPv4 those that disagree about its length too.
         """
         part = _ipv4_part(p) if p.af == AF_INET else _ipv6_part(p)
         if part is None:
             return None if p.frag else p
+        if _lacks_header(p):
+            return self.malformed(p, ICMPV6_HDR_INCOMP, 0)
         key = _key(p, part)
-        queue = self._queues.get(key)
-        if queue is None:
-            queue = self._queues[key] = _Queue(now + self.timeout)
+        queue = self._queues.get(key) or self._open(key)
+        if p.af != AF_INET:
+            if part.end > 0xFFFF:
+                return self.malformed(p, ICMPV6_HDR_FIELD, len(part.header) + FRAGMENT_OFFSET)
+            if part.more and part.end & 7:
+                self._close(key)
+                return self.malformed(p, ICMPV6_HDR_FIELD, PAYLOAD_LENGTH)
         if not _insert(queue, part):
-            del self._queues[key]
-            return None
-        if not queue.last or queue.parts[0].at != 0 or sum(len(each.data) for each in queue.parts) != queue.length:
-            return None
-        del self._queues[key]
-        return _whole(queue)
+            self._close(key)
+        elif queue.complete:
+            self._close(key)
+            return _whole(queue)
+        return None
 
-    def expire(self, now: int) -> list[Packet]:
-        """Forget the datagrams whose time is over; return the first fragment of each that has one (about it, a host sends "reassembly time exceeded")."""
-        gone = [key for key, queue in self._queues.items() if queue.deadline <= now]
-        parts = [self._queues.pop(key).parts for key in gone]
-        return [each[0].packet for each in parts if each and each[0].at == 0]
+    def _open(self, key: Key) -> _Queue:
+        """The first fragment of a datagram."""
+        queue = self._queues[key] = _Queue()
+        return queue
 
-    def next_deadline(self) -> int | None:
-        """The time at which the next datagram is forgotten, None if none waits."""
-        return min((queue.deadline for queue in self._queues.values()), default=None)
+    def _close(self, key: Key) -> Packet | None:
+        """Forget a datagram; its first fragment, if that has arrived."""
+        parts = self._queues.pop(key).parts
+        return parts[0].quotable() if parts and parts[0].at == 0 else None
 
 
 def _ipv4_part(p: Packet) -> _Fragment | None:
@@ -131,19 +161,26 @@ def _key(p: Packet, part: _Fragment) -> tuple[int, ...]:
     return p.af, p.saddr, p.daddr, int.from_bytes(p.raw[start + 4 : start + 8], "big")
 
 
+def _lacks_header(p: Packet) -> bool:
+    """A first IPv6 fragment without its whole transport header (source: ipv6_frag.h, ipv6frag_thdr_truncated)."""
+    return p.af != AF_INET and p.proto >= 0 and not p.fragoffs and p.l4 + _HEADERS.get(p.proto, 1) > p.length
+
+
 def _insert(queue: _Queue, part: _Fragment) -> bool:
-    """Put a fragment into its queue; False if the whole queue is to be thrown away."""
+    """Put a fragment into its queue, or ignore it; False if the whole queue is to be thrown away."""
+    refused = part.packet.af != AF_INET  # is only the fragment
     if part.more:
-        if len(part.data) & 7 or part.end > queue.length and queue.last:
-            return False
-        queue.length = max(queue.length, part.end)
+        if part.end > queue.length:
+            if queue.last:
+                return refused
+            queue.length = part.end
     else:
         if part.end < queue.length or (queue.last and part.end != queue.length):
-            return False
+            return refused
         queue.last = True
         queue.length = part.end
-    if not part.data or len(part.header) + queue.length > 0xFFFF + (40 if part.packet.af != AF_INET else 0):
-        return False
+    if not part.data:
+        return refused
     runs = queue.runs
     if not runs or runs[-1][1] < part.end:
         if runs and part.at < runs[-1][1]:
@@ -172,9 +209,9 @@ def _insert(queue: _Queue, part: _Fragment) -> bool:
 
 def _whole(queue: _Queue) -> Packet | None:
     mixed = queue.ecn & 1 << ECN_NOT_ECT and queue.ecn != 1 << ECN_NOT_ECT
-    if mixed:
-        return None
     first = queue.parts[0]
+    if mixed or len(first.header) + queue.length > 0xFFFF + (40 if first.packet.af != AF_INET else 0):
+        return None
     congested = queue.ecn & 1 << ECN_CE != 0
     header = bytearray(first.header)
     data = b"".join(part.data for part in queue.parts)

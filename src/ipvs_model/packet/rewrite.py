@@ -22,6 +22,20 @@ def dec_ttl(p: Packet) -> Packet:
     return q
 
 
+def quoted_dec_ttl(p: Packet) -> Packet:
+    """The same for an error's quotation: the checksum is updated, so a wrong one stays wrong (source: ip.h, ip_decrease_ttl).
+
+    A host that writes into the options of an arriving packet leaves a wrong one there.
+    """
+    if p.af != AF_INET or p.l4 <= 20:
+        return dec_ttl(p)
+    buffer = bytearray(p.raw)
+    buffer[8] -= 1
+    check = (buffer[10] << 8 | buffer[11]) + 0x100
+    pack_into("!H", buffer, 10, check + (check >= 0xFFFF) & 0xFFFF)
+    return p.with_raw(bytes(buffer))
+
+
 def translated(p: Packet, src: int, dst: int, ttl: int, bits: int) -> Packet:
     """A plain packet with other endpoints and TTL; the bytes follow when they are wanted. The quick road of dnat and snat."""
     q = Packet()

@@ -136,11 +136,13 @@ class TcpFlow:
         return seconds
 
     def follow(self, packet: Packet, direction: int) -> Verdict:
-        """Judge a packet and, if it counts, move on."""
+        """Judge a packet and, if it counts, move on; a reply is an answer once it was judged: one that is a reset leaves nothing."""
         segment = Segment(packet)
-        if self.state == "NO":
-            return self._first(segment)
-        self.answered |= direction == 1
+        judged = self._first(segment) if self.state == "NO" else self._next(segment, direction)
+        self.answered |= direction == 1 and judged is Verdict.VALID
+        return judged
+
+    def _next(self, segment: Segment, direction: int) -> Verdict:
         new = TABLES[direction][segment.index][self.state]
         sender, receiver = self.sides[direction], self.sides[1 - direction]
         if new == "IV":

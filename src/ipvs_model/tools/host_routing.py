@@ -240,7 +240,9 @@ class HostRouting:
         return any(addr in device.addresses[af] for device in self.devices.values()) or addr in (1, 0x7F000001)
 
     def icmp_source(self, packet: Packet, hook: Hook) -> int | None:
-        """Source of an ICMP error about a packet: where it was sent to, if that is ours, else the address of the way back; None: not to be sent.
+        """Source of an ICMP error about a packet: where it was sent to, if that is ours, else (IPv6) an address of the device it came in on, or of the way back.
+
+        None: not to be sent.
 
         source: net/ipv4/icmp.c, icmp_send; net/ipv6/icmp.c, icmp6_send
         """
@@ -251,7 +253,10 @@ class HostRouting:
         elif hook is Hook.LOCAL_IN:
             return destination if self.is_local(af, destination) else None
         back = self.output_route(af, packet.src >> 16)
-        return None if back is None else back.saddr
+        if back is None:
+            return None
+        device = self.devices.get(packet.device or "") if af == AF_INET6 else None
+        return (device.primary(af) if device is not None else None) or back.saddr
 
     def update_pmtu(self, af: int, dst: int, mtu: int) -> None:
         """A router reported an MTU on the way to ``dst``: smaller than the present one it holds for `MTU_EXPIRES_S` seconds.

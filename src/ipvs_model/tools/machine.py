@@ -3,7 +3,8 @@
 What the host does itself: validates headers, sets marks, puts fragments together, decides between local delivery and forwarding, lowers TTLs, answers with errors,
 resets and echo replies like a stack on which nothing listens, and cuts what is too long. Every packet that it makes passes LOCAL_OUT through the model.
 
-Left out: sockets (other than the sync daemons'), source routing and other IP options, redirects, neighbour resolution, rate limits, timestamps.
+Left out: sockets (other than the sync daemons'), source routing (such packets are dropped, the default), the time in timestamp options, redirects, neighbour
+resolution, rate limits.
 
 source: net/ipv4/ip_input.c, ip_forward.c, ip_output.c and their IPv6 sisters, in the order in which a packet meets them
 """
@@ -14,6 +15,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from ipvs_model.apps import Ftp
+from ipvs_model.defrag import IP6FRAG_TIME_S, IPFRAG_TIME_S, Defragmenter
 from ipvs_model.flags import AF_INET, AF_INET6, IP_VS_CONN_F_NFCT, IPPROTO_TCP, IPPROTO_UDP, PKT_NOT_TO_HOST, PKT_ROUTE_LOCAL, Hook, Verdict
 from ipvs_model.ipvs import IPVS
 from ipvs_model.jiffies import initial_jiffies
@@ -22,18 +24,22 @@ from ipvs_model.packet import Packet
 from ipvs_model.packet.fragment import fragment
 from ipvs_model.packet.icmp_error import (
     ICMP_DEST_UNREACH,
+    ICMP_EXC_FRAGTIME,
     ICMP_FRAG_NEEDED,
     ICMP_HOST_UNREACH,
+    ICMP_PARAMETERPROB,
     ICMP_TIME_EXCEEDED,
     ICMPV6_DEST_UNREACH,
+    ICMPV6_PARAMPROB,
     ICMPV6_PKT_TOOBIG,
     ICMPV6_TIME_EXCEED,
     icmp_error,
     is_error,
 )
 from ipvs_model.packet.local import local_answer
+from ipvs_model.packet.options import arrive, go_on
 from ipvs_model.packet.parse import header_error
-from ipvs_model.packet.reassembly import Reassembler
+from ipvs_model.packet.reassembly import PAYLOAD_LENGTH
 from ipvs_model.packet.rewrite import dec_ttl, transport_csum_ok
 from ipvs_model.routing import Route
 from ipvs_model.sync.sender import SyncDatagram
@@ -43,9 +49,8 @@ from ipvs_model.tools.host_output import Emission, Origin
 from ipvs_model.tools.host_routing import LOOPBACK, HostRouting
 from ipvs_model.transmit.action import Action
 
-FRAGMENT_TIMEOUT_S: Final = {AF_INET: 30, AF_INET6: 60}  #: net.ipv4.ipfrag_time, net.ipv6.ip6frag_time
-REASSEMBLY_TIMEOUT_CODE: Final = 1
 ICMPV6_NO_ROUTE: Final = 0
+IPV4_HEADER: Final = 20  #: bytes of one without options
 SILENT: Final = frozenset((2, 103))  #: IPv4 protocols that the stack takes without a word: IGMP, PIM
 ALL_HOSTS: Final = 0xE0000001
 SYNC_SOURCE_PORT: Final = 32768  #: of sync thread 0; the kernel's is whatever is free
@@ -70,9 +75,11 @@ class Host:
         self.marks = MarkRules(multiport=multiport)
         self.conntrack = Conntrack(ipvs.clock)
         self.emitted: list[Emission] = []
-        hz = ipvs.clock.hz
-        self._reassembly = {af: Reassembler(seconds * hz) for af, seconds in FRAGMENT_TIMEOUT_S.items()}
-        self._conntrack_reassembly = Reassembler(FRAGMENT_TIMEOUT_S[AF_INET] * hz)
+        clock = ipvs.clock
+        self._local4 = Defragmenter(clock, IPFRAG_TIME_S, self._fragments_expired)
+        self._local6 = Defragmenter(clock, IP6FRAG_TIME_S, self._fragments_expired, self._malformed_fragment)
+        self._tracked4 = Defragmenter(clock, IPFRAG_TIME_S, self._tracked_expired)
+        self._tracked6 = Defragmenter(clock, IP6FRAG_TIME_S, self._fragments_expired, pass_on)
         routing.now = self._now
         self.ns.drop_conntrack = self.conntrack.drop
         ipvs.daemons.out = self._sync_datagram
@@ -90,15 +97,26 @@ class Host:
     def run_until(self, jiffies: int) -> None:
         """Let time pass up to an absolute jiffy: timers fire, sync datagrams leave. Raises ValueError if that is in the past."""
         self.ipvs.clock.advance_to(jiffies)
-        for reassembler in self._reassembly.values():
-            for first in reassembler.expire(jiffies):
-                self._error(first, Hook.LOCAL_IN, ICMP_TIME_EXCEEDED if first.af == AF_INET else ICMPV6_TIME_EXCEED, REASSEMBLY_TIMEOUT_CODE)
-        self._conntrack_reassembly.expire(jiffies)
+        self._send_errors()
 
     def drain(self) -> list[Emission]:
         """What has left since the last call, in order."""
         emitted, self.emitted = self.emitted, []
         return emitted
+
+    # --- fragments ----------------------------------------------------------------------------------------------------
+    def _fragments_expired(self, first: Packet) -> None:
+        """The rest of a datagram has not come in time."""
+        self._error(first, Hook.LOCAL_IN, ICMP_TIME_EXCEEDED if first.af == AF_INET else ICMPV6_TIME_EXCEED, ICMP_EXC_FRAGTIME)
+
+    def _tracked_expired(self, first: Packet) -> None:
+        """The same of datagrams that connection tracking puts together: nobody is told of those that pass through (source: frag_expire_skip_icmp)."""
+        if self.routing.input_hook(first) is Hook.LOCAL_IN:
+            self._fragments_expired(first)
+
+    def _malformed_fragment(self, packet: Packet, code: int, pointer: int) -> None:
+        """An IPv6 fragment for this host breaks the rules."""
+        self._error(packet, Hook.LOCAL_IN, ICMPV6_PARAMPROB, code, pointer)
 
     # --- in -----------------------------------------------------------------------------------------------------------
     def _receive(self, packet: Packet) -> None:
@@ -114,10 +132,33 @@ class Host:
         elif kind == "multicast":
             return
         hook = self.routing.input_hook(packet)
+        recorded = 0
+        if hook is not None and packet.af == AF_INET and packet.l4 > IPV4_HEADER:
+            accepted = self._options(packet, hook, kind)
+            if accepted is None:
+                return
+            packet, recorded = accepted
         if hook is Hook.LOCAL_IN:
             self._local_in(packet, flow)
         elif hook is Hook.FORWARD:
-            self._forward(packet, flow)
+            self._forward(packet, flow, recorded)
+
+    def _options(self, packet: Packet, hook: Hook, kind: str) -> tuple[Packet, int] | None:
+        """The packet with its IPv4 options read and filled in, and the offset of the address recorded; None: it is dropped (source: ip_input.c, ip_rcv_options)."""
+        arrived = arrive(packet, self._spec_dst(packet, kind), self._is_own)
+        if arrived.pointer and arrived.answer is not None:
+            self._error(arrived.packet, hook, ICMP_PARAMETERPROB, 0, arrived.pointer << 24, arrived.answer)
+        return None if arrived.pointer or arrived.source_routed else (arrived.packet, arrived.recorded)
+
+    def _spec_dst(self, packet: Packet, kind: str) -> int:
+        """The address of this host that a packet was meant for, or the one towards its sender (source: fib_frontend.c, fib_compute_spec_dst)."""
+        if kind == "local":
+            return packet.dst >> 16
+        back = self.routing.output_route(AF_INET, packet.src >> 16)
+        return back.saddr or 0 if back is not None else 0
+
+    def _is_own(self, addr: int) -> bool:
+        return self.routing.is_local(AF_INET, addr)
 
     def _prerouting(self, packet: Packet) -> tuple[Packet, Flow | None] | None:
         """Reassembly where something there needs whole packets, connection tracking, marks; None: nothing goes on."""
@@ -125,9 +166,9 @@ class Host:
         whole: Packet | None = packet
         if packet.frag:
             if packet.af == AF_INET6 and self.ns.defrag6:
-                whole = self._reassembly[AF_INET6].add(packet, self._now())
+                whole = self._tracked6.add(packet)
             elif packet.af == AF_INET and tracked:
-                whole = self._conntrack_reassembly.add(packet, self._now())
+                whole = self._tracked4.add(packet)
         if whole is None:
             return None
         flow = self.conntrack.attach(whole) if tracked else None
@@ -139,13 +180,11 @@ class Host:
         return (af == AF_INET and group == ALL_HOSTS) or (backup is not None and backup.mcast_group == (af, group) and backup.mcast_ifn == device)
 
     def _local_in(self, packet: Packet, flow: Flow | None = None) -> None:
-        """Reassembly, the hook, the local stack."""
-        whole: Packet | None = packet
-        if packet.frag:
-            whole = self._reassembly[packet.af].add(packet, self._now())
-        if whole is None:
-            return
-        out = self._through(Hook.LOCAL_IN, whole, flow)
+        """The hook and the local stack; IPv4 fragments are put together before, those of IPv6 between the two."""
+        whole = self._local4.add(packet) if packet.af == AF_INET and packet.frag else packet
+        out = self._through(Hook.LOCAL_IN, whole, flow) if whole is not None else None
+        if out is not None and out.af != AF_INET and out.frag:
+            out = self._local6.add(out)
         if out is not None:
             self._deliver(out)
 
@@ -166,8 +205,8 @@ class Host:
         self._local_out(reply, Origin.RESET if reply.proto == IPPROTO_TCP else Origin.ICMP)
 
     # --- through ------------------------------------------------------------------------------------------------------
-    def _forward(self, packet: Packet, flow: Flow | None) -> None:
-        """Route, TTL, MTU, the hook, out."""
+    def _forward(self, packet: Packet, flow: Flow | None, recorded: int) -> None:
+        """Route, TTL, MTU, the hook, out; ``recorded``: offset of the address that was recorded as it arrived."""
         route = self.routing.output_route(packet.af, packet.dst >> 16, mark=packet.mark)
         if route is None:
             self._error(packet, Hook.FORWARD, *((ICMP_DEST_UNREACH, ICMP_HOST_UNREACH) if packet.af == AF_INET else (ICMPV6_DEST_UNREACH, ICMPV6_NO_ROUTE)))
@@ -180,16 +219,19 @@ class Host:
             return
         out = self._through(Hook.FORWARD, dec_ttl(packet), flow)
         if out is not None:
+            if recorded:
+                rerouted = out.src != packet.src and self.ns.sysctl.snat_reroute
+                out = go_on(out, recorded, out.src >> 16 if rerouted else route.saddr or 0)
             self._emit(out, route, Origin.FORWARDED)
 
     # --- out ----------------------------------------------------------------------------------------------------------
-    def _error(self, packet: Packet, hook: Hook, type: int, code: int, info: int = 0) -> None:
+    def _error(self, packet: Packet, hook: Hook, type: int, code: int, info: int = 0, options: bytes | None = None) -> None:
         """An ICMP or ICMPv6 error of this host about a packet."""
         source = self.routing.icmp_source(packet, hook)
         back = self.routing.output_route(packet.af, packet.src >> 16)
         if source is None or back is None:
             return
-        error = icmp_error(packet, type, code, info, saddr=source, mtu=back.mtu)
+        error = icmp_error(packet, type, code, info, saddr=source, mtu=back.mtu, options=options)
         if error is not None:
             self._local_out(error, Origin.ICMP)
 
@@ -248,12 +290,7 @@ class Host:
     def _through(self, hook: Hook, packet: Packet, flow: Flow | None) -> Packet | None:
         """A packet passes a hook: as it goes on, or None. Errors that the model sent on the way, which have passed LOCAL_OUT, leave first, then what it transmitted."""
         action = self.ipvs.process(packet, hook)
-        outbox = self.ns.outbox
-        while outbox:
-            error = outbox.pop(0).packet
-            route = self.routing.output_route(error.af, error.dst >> 16)
-            if route is not None:
-                self._leave(error, route, Origin.ICMP)
+        self._send_errors()
         out = action.apply(packet)
         if out is None or not self._track(flow, packet):
             return None
@@ -261,6 +298,15 @@ class Host:
             return out
         self._transmit(packet, out, action, tracked=flow is not None)
         return None
+
+    def _send_errors(self) -> None:
+        """What the model has told senders leaves."""
+        outbox = self.ns.outbox
+        while outbox:
+            error = outbox.pop(0).packet
+            route = self.routing.output_route(error.af, error.dst >> 16)
+            if route is not None:
+                self._leave(error, route, Origin.ICMP)
 
     def _track(self, flow: Flow | None, packet: Packet) -> bool:
         """A packet that goes on: if conntrack made its entry for it, that is confirmed, unless IPVS has taken it off; False if it cannot be."""
@@ -277,6 +323,11 @@ class Host:
             if not cp.flags & IP_VS_CONN_F_NFCT:
                 return True
         return self.conntrack.confirm(flow, cp, reply=reply)
+
+
+def pass_on(packet: Packet, code: int, pointer: int) -> Packet | None:
+    """Connection tracking lets malformed fragments go on as they are, but for one that lies too far out (source: nf_conntrack_reasm.c, nf_ct_frag6_gather)."""
+    return packet if code or pointer == PAYLOAD_LENGTH else None
 
 
 def too_big(packet: Packet, mtu: int) -> bool:

@@ -17,6 +17,7 @@ from attrs import evolve, frozen
 from ipvs_model.addresses import format_addr, format_endpoint, parse_endpoint
 from ipvs_model.conn import Conn
 from ipvs_model.conn_table import ConnTable
+from ipvs_model.defrag import IPFRAG_TIME_S, Defragmenter
 from ipvs_model.dest import Dest
 from ipvs_model.flags import (
     FWD_NAMES,
@@ -37,7 +38,6 @@ from ipvs_model.ipvs import IPVS
 from ipvs_model.netns import Environment
 from ipvs_model.packet import Packet
 from ipvs_model.packet.fragment import fragment
-from ipvs_model.packet.reassembly import Reassembler
 from ipvs_model.packet.rewrite import dec_ttl, nat_icmp, snat
 from ipvs_model.packet.view import IpHdr, fill_iph_at
 from ipvs_model.routing import DefaultRouting, Route
@@ -190,7 +190,7 @@ class Replay:
         self.last_time = 0
         self.next_tick = 0  #: time of the capture at which the next jiffy begins
         self._more_emitted = 0  #: packets that left, beside one for each whose fate is "on"
-        self._pieces = Reassembler(30 * self.ipvs.clock.hz)
+        self._pieces = Defragmenter(self.ipvs.clock, IPFRAG_TIME_S)
         self._fates: dict[tuple[str, str, str, str], list[int]] = {}
         self._left_out: dict[str, list[int]] = {}
         self._lost: Counter[int] = Counter()
@@ -205,7 +205,7 @@ class Replay:
         to_us = (packet.af, packet.dst >> 16) in self.routing.addresses
         if to_us or (packet.af, packet.src >> 16) in self.routing.addresses:
             if packet.frag:  # the host puts datagrams together before it delivers them; of an answer, only the first piece has ports
-                whole = self._pieces.add(packet, self.ipvs.clock.now)
+                whole = self._pieces.add(packet)
                 if whole is None:
                     return self._leave_out(PIECE, captured)
                 packet = whole

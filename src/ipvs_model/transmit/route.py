@@ -14,7 +14,7 @@ from ipvs_model.flags import (
 )
 from ipvs_model.packet import IpHdr, Packet
 from ipvs_model.packet.encap import tunnel_overhead
-from ipvs_model.packet.rewrite import dec_ttl
+from ipvs_model.packet.rewrite import quoted_dec_ttl
 
 if TYPE_CHECKING:
     from ipvs_model.conn import Conn
@@ -104,7 +104,7 @@ def out_route(ns: Netns, cp: Conn, pkt: Packet, iph: IpHdr, hook: Hook, modes: i
             return "tunnel mtu"
     if not _fits(ns, pkt, iph, modes, mtu):
         if not iph.icmp and not iph.fragoffs:
-            ns.send_error(dec_ttl(pkt), hook, *TOO_BIG[inner], mtu)
+            ns.send_error(quoted_dec_ttl(pkt), hook, *TOO_BIG[inner], mtu)
         return "mtu"
     return route
 
