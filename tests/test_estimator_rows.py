@@ -68,6 +68,36 @@ def test_a_restart_passes_over_the_row_that_is_waited_for(estimator):
     assert (estimator.est_row, estimator.est_timer, estimator.running) == (waited_for + 1, estimator.clock.now + estimator.tick, True)
 
 
+@pytest.mark.parametrize(("after", "early"), [(0, 0), (1, 29), (2, 28), (8, 22), (9, 21), (10, 0), (11, 29)])
+@pytest.mark.parametrize("twice", [False, True])
+def test_after_a_restart_three_rows_are_taken_together(estimator, after, early, twice):
+    """As recorded: `tests/kernel/fresh/estimator_restarts`."""
+    (total,) = estimator.members
+    usual = 1000 + 49 * 10 + 1
+    estimator.clock.advance(after)
+    estimator.restart()
+    if twice and early:  # a second one at once goes on where the first one was
+        estimator.clock.advance(2)
+        estimator.restart()
+    total.conns = 5
+    estimator.clock.advance_to(usual - early - 1)
+    assert total.shown().conns == 0
+    estimator.clock.advance(1)
+    assert total.shown().conns == 5
+
+
+@pytest.mark.parametrize("ahead", [1, 2, 3])
+def test_the_rows_taken_together_are_estimated_too(estimator, ahead):
+    (total,) = estimator.members
+    total.conns = 5
+    estimator.clock.advance_to(1000 + 10 * (49 - ahead) - 5)  # the thread waits for the row that many before the last
+    estimator.restart()
+    estimator.clock.advance(10)
+    assert total.shown().conns == 0
+    estimator.clock.advance(1)
+    assert total.shown().conns == 5
+
+
 def test_a_thread_that_does_not_run_is_not_restarted(estimator):
     estimator.run(False)
     row = estimator.est_row

@@ -10,7 +10,7 @@ from functools import partial
 from typing import Final
 
 from ipvs_model.packet import Packet
-from ipvs_model.packet.reassembly import Key, Malformed, Reassembler, _Queue, drop
+from ipvs_model.packet.reassembly import Key, Malformed, Reassembler, Tailroom, _Queue, drop, none
 from ipvs_model.timers import Clock, FunctionTimer
 
 IPFRAG_TIME_S: Final = 30  #: net.ipv4.ipfrag_time
@@ -27,8 +27,8 @@ class Defragmenter(Reassembler):
     `expired` gets the first fragment of what is given up, if there is one: about it, a host sends "reassembly time exceeded".
     """
 
-    def __init__(self, clock: Clock, seconds: int, expired: Callable[[Packet], object] = forget, malformed: Malformed = drop) -> None:
-        super().__init__(malformed)
+    def __init__(self, clock: Clock, seconds: int, expired: Callable[[Packet], object] = forget, malformed: Malformed = drop, tailroom: Tailroom = none) -> None:
+        super().__init__(malformed, tailroom)
         self.clock = clock
         self.timeout = seconds * clock.hz
         self.expired = expired

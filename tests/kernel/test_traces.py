@@ -42,8 +42,10 @@ FRESH = {
     "administration": 100,
     "packet_path": 120,
     "helpers_and_sync": 60,
-    "mixed": 135,
-    "options_and_fragments": 87,
+    "mixed": 184,
+    "options_and_fragments": 96,
+    "extension_headers": 15,
+    "estimator_restarts": 30,
 }
 CORE = read_names(HERE / "core.txt")  #: scenarios that need only rr, wrr, lc, wlc, TCP and UDP
 

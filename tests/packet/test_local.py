@@ -3,6 +3,7 @@
 import pytest
 
 from ipvs_model.packet import Packet, echo_reply, local_answer, port_unreachable, protocol_unreachable, tcp_reset, transport_csum_ok
+from ipvs_model.packet.local import udp_datagram
 from ipvs_model.packet.rewrite import with_checksum
 
 C, VIP = "203.0.113.5:40000", "192.0.2.1:80"
@@ -29,7 +30,7 @@ def test_recorded_reset():
 )
 @pytest.mark.parametrize("ends", [(C, VIP), (C6, VIP6)])
 def test_reset(ends, flags, payload, seq, ack, answer):
-    segment = Packet.tcp(*ends, flags, seq=1000, ack=77, payload=payload, tos=0x10, mark=3, device="cli", options=b"\x02\x04\x05\xb4")
+    segment = Packet.tcp(*ends, flags, seq=1000, ack=77, payload=payload, tos=0x13, mark=3, device="cli", options=b"\x02\x04\x05\xb4")
     assert tcp_reset(segment) == Packet.tcp(ends[1], ends[0], answer, seq=seq, ack=ack, window=0, tos=0x10, id=0)
 
 
@@ -45,6 +46,40 @@ def test_reset(ends, flags, payload, seq, ack, answer):
 )
 def test_no_reset(segment):
     assert tcp_reset(segment) is None
+
+
+@pytest.mark.parametrize("ends", [(C, VIP), (C6, VIP6)])
+def test_a_datagram_ends_where_it_says(ends):
+    raw = Packet.udp(*ends, b"abcd").raw
+    sound = Packet.parse(raw)
+    assert udp_datagram(sound) is sound
+    longer = raw[:2] + (len(raw) + 3).to_bytes(2) + raw[4:] if raw[0] >> 4 == 4 else raw[:4] + (len(raw) - 37).to_bytes(2) + raw[6:]
+    padded = Packet.parse(longer + b"xyz")
+    assert padded.length == sound.length + 3
+    assert udp_datagram(padded).l4_bytes == sound.l4_bytes
+    assert padded.raw[: sound.length] in port_unreachable(padded).raw and b"xyz" not in port_unreachable(padded).raw
+
+
+def test_what_is_no_sound_datagram():
+    segment = Packet.tcp(C, VIP)
+    for bad in (segment, Packet.ip("1.1.1.1", "2.2.2.2", 17, bytes(7)), Packet.ip("1.1.1.1", "2.2.2.2", 17, bytes(4) + b"\0\7" + bytes(9))):
+        assert udp_datagram(bad) is None and port_unreachable(bad) is None
+    unsummed = Packet.udp(C6, VIP6, checksum=False)
+    assert udp_datagram(unsummed) is None
+    assert udp_datagram(Packet.udp(C, VIP, checksum=False)) is not None
+
+
+def test_a_jumbogram_states_no_length():
+    body = bytes.fromhex("9c40005000000000") + b"ab"
+    jumbo = Packet.ip("2001:db8::5", "2001:db8:2::1", 17, body)
+    jumbo = Packet.parse(with_checksum(jumbo.raw, 40, 17, jumbo.saddr, jumbo.daddr))
+    assert udp_datagram(jumbo) is jumbo
+    assert udp_datagram(Packet.ip("203.0.113.5", "192.0.2.1", 17, body)) is None
+
+
+@pytest.mark.parametrize(("packet", "code"), [(Packet.ip("1.1.1.1", "2.2.2.2", 58, bytes(8)), 2), (Packet.ip("2001:db8::5", "2001:db8:2::1", 1, b"\x08" + bytes(7)), 1)])
+def test_the_other_versions_icmp_is_an_unknown_protocol(packet, code):
+    assert local_answer(packet).l4_bytes[:2] == bytes((3 if packet.af == 2 else 4, code))
 
 
 def data_offset(words):

@@ -7,8 +7,9 @@ import pytest
 from ipvs_model.addresses import parse_endpoint
 from ipvs_model.flags import AF_INET, IP_VS_CONN_F_DROUTE, IP_VS_CONN_F_MASQ, IPPROTO_TCP, PKT_CT_CONFIRMED, PKT_HAS_CT
 from ipvs_model.packet import Packet
+from ipvs_model.packet.rewrite import with_checksum
 from ipvs_model.timers import Clock
-from ipvs_model.tools.host_conntrack import Conntrack
+from ipvs_model.tools.host_conntrack import Conntrack, is_sound
 from ipvs_model.tools.host_conntrack_tcp import window_scale
 
 CLIENT, VIP, SERVER = "203.0.113.7:40000", "192.0.2.1:80", "10.1.0.11:8080"
@@ -239,6 +240,44 @@ def test_datagrams(talk):
     talk.clock.advance(seconds=119)
     assert talk.send(packet()) == KNOWN
     assert talk.send(Packet.sctp(CLIENT, VIP)) == NEW
+
+
+def damaged(packet, **bytes_at):
+    raw = bytearray(packet.raw)
+    for place, value in bytes_at.items():
+        raw[packet.l4 + int(place[1:])] = value
+    return Packet.parse(with_checksum(bytes(raw), packet.l4, packet.proto, packet.saddr, packet.daddr))
+
+
+@pytest.mark.parametrize("offset", [0x40, 0x60, 0xF0])
+def test_segments_with_an_impossible_header_length_carry_none(talk, offset):
+    assert talk.send(damaged(Packet.tcp(CLIENT, VIP), _12=offset)) == NONE
+    assert talk.send(damaged(Packet.tcp(CLIENT, VIP), _12=0x50)) == NEW
+
+
+@pytest.mark.parametrize("length", [0, 7, 10])
+def test_datagrams_with_an_impossible_length_carry_none(talk, length):
+    assert talk.send(damaged(Packet.udp(CLIENT, VIP, b"x"), _5=length)) == NONE
+
+
+def test_flags_that_cannot_stand_together_carry_none(talk):
+    """Whatever PSH, ECE and CWR are."""
+    known = {"S", "SU", "SA", "R", "RA", "FA", "FAU", "A", "AU"}
+    letters = "FSRAU"
+    for number in range(1 << len(letters)):
+        flags = "".join(letter for bit, letter in enumerate(letters) if number >> bit & 1)
+        sound = any(set(flags) == set(each) for each in known)
+        for more in ("", "P", "EC"):
+            assert is_sound(Packet.tcp(CLIENT, VIP, flags + more)) == sound
+
+
+def test_the_checksum_of_what_this_host_sends_is_not_looked_at(talk):
+    raw = bytearray(Packet.udp(CLIENT, VIP, b"x").raw)
+    raw[-1] ^= 1
+    wrong = Packet.parse(bytes(raw))
+    assert talk.table.attach(wrong) is None
+    assert talk.table.attach(wrong, made_here=True) is not None
+    assert talk.table.attach(Packet.ip("203.0.113.7", "192.0.2.1", 132, bytes(11)), made_here=True) is None
 
 
 def test_what_is_damaged_or_has_no_ports_carries_none(talk):

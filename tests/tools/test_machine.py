@@ -8,7 +8,7 @@ from ipvs_model.packet import Packet, header_error
 from ipvs_model.packet.checksum import csum16
 from ipvs_model.packet.fragment import fragment
 from ipvs_model.tools.host_output import Origin
-from ipvs_model.tools.machine import trace_machine
+from ipvs_model.tools.machine import trace_machine, tun_tailroom
 
 CLIENT, VIP, SERVER = "203.0.113.7:40000", "192.0.2.1:80", "10.1.0.11:8080"
 CLIENT6, VIP6, SERVER6 = "[2001:db8:f::1]:40000", "[2001:db8:2::1]:80", "[2001:db8:1::11]:80"
@@ -239,6 +239,58 @@ def test_ipv6_fragments_that_break_the_rules(lab, word, size, told):
     assert [icmp(packet)[:3] for _, packet, _ in lab.send(bad)] == ([told] if size == 63 else [])
 
 
+@pytest.mark.parametrize(("length", "room"), [(28, 292), (320, 0), (321, 319), (640, 0), (641, 1023), (1500, 164)])
+def test_room_in_a_buffer_of_a_tun_device(length, room):
+    assert tun_tailroom(length) == room
+
+
+@pytest.mark.parametrize(("second", "left"), [(292, [308, 32]), (293, [28, 313])])
+def test_a_short_second_fragment_is_copied_behind_the_first(lab, second, left):
+    """Then the datagram is cut anew, at its longest fragment."""
+    lab.admin("-A -u 192.0.2.1:80 -s rr", "-a -u 192.0.2.1:80 -r 10.1.0.11:80 -m")
+    whole = Packet.udp(CLIENT, VIP, bytes(second), df=False)
+    first, rest = piece(whole, 0, 8), piece(whole, 8, 8 + second)
+    assert lab.send(first) == []
+    assert [packet.length for _, packet, _ in lab.send(rest)] == left
+
+
+def piece(packet, begin, end):
+    """An IPv4 fragment."""
+    word = begin >> 3 | (0x2000 if end < packet.length - 20 else 0)
+    head = packet.raw[:2] + (20 + end - begin).to_bytes(2) + packet.raw[4:6] + word.to_bytes(2) + packet.raw[8:20]
+    return with_checksum(Packet.parse(head + packet.raw[20 + begin : 20 + end]))
+
+
+# --- IPv6 extension headers, other protocols --------------------------------------------------------------------------
+def test_hop_by_hop_options_are_read_first_and_others_at_the_end(lab):
+    lab.admin("-A -t [2001:db8:2::1]:80 -s rr", "-a -t [2001:db8:2::1]:80 -r [2001:db8:1::11]:80 -m")
+    segment = Packet.tcp(CLIENT6, VIP6, "S").l4_bytes
+    wrong = bytes((6, 0, 0x89, 4, 0, 0, 0, 0)) + segment
+    _, packet, origin = lab.one(Packet.ip("2001:db8:f::1", "2001:db8:2::1", 0, wrong))
+    assert (icmp(packet)[:3], origin) == ((4, 2, 42), Origin.ICMP)
+    assert lab.one(Packet.ip("2001:db8:f::1", "2001:db8:2::1", 60, wrong))[0] == "rs"  # for the server to read
+    _, packet, _ = lab.one(Packet.ip("2001:db8:f::1", "2001:db8:2::2", 60, wrong))
+    assert icmp(packet)[:3] == (4, 2, 42)
+    assert lab.send(Packet.ip("2001:db8:f::1", "2001:db8:2::2", 60, bytes((6, 0, 0x49, 4, 0, 0, 0, 0)) + segment)) == []
+
+
+def test_an_ipv6_error_comes_from_the_device_that_the_packet_came_in_on(lab):
+    lab.admin("-A -u [2001:db8:2::1]:80 -s rr")
+    for device, source in (("cli", "2001:db8:9::1"), ("rs", "2001:db8:1::1")):
+        assert lab.one(Packet.udp(CLIENT6, VIP6), device)[1].saddr == address(source)
+
+
+@pytest.mark.parametrize(("protocol", "size", "code"), [(4, 19, None), (4, 20, 3), (41, 39, None), (41, 40, 3), (137, 3, None), (137, 4, 3), (47, 3, 2), (136, 48, None), (2, 48, None)])
+def test_protocols_that_the_stack_knows(lab, protocol, size, code):
+    answers = [icmp(packet)[:2] for _, packet, _ in lab.send(Packet.ip("203.0.113.7", "192.0.2.1", protocol, bytes(range(1, size + 1))))]
+    assert answers == ([(3, code)] if code is not None else [])
+
+
+@pytest.mark.parametrize("protocol", [103, 136])
+def test_ipv6_protocols_that_the_stack_takes_without_a_word(lab, protocol):
+    assert lab.send(Packet.ip("2001:db8:f::1", "2001:db8:2::1", protocol, bytes(48))) == []
+
+
 # --- IPv4 options -----------------------------------------------------------------------------------------------------
 def with_options(packet, options):
     raw = bytes.fromhex(options)
@@ -369,7 +421,8 @@ def test_an_error_about_a_tunnel_lowers_the_mtu(lab):
 
 
 # --- synchronisation --------------------------------------------------------------------------------------------------
-def test_the_master_sends_to_its_group_and_a_backup_takes_it(nat):
+@pytest.mark.parametrize("behind", [b"", b"xyz"])  # bytes behind the datagram are none of it
+def test_the_master_sends_to_its_group_and_a_backup_takes_it(nat, behind):
     nat.admin("--start-daemon master --mcast-interface rs --syncid 7")
     for flags in ("S", "A", "PA"):
         nat.send(Packet.tcp(CLIENT, VIP, flags))
@@ -382,6 +435,7 @@ def test_the_master_sends_to_its_group_and_a_backup_takes_it(nat):
     backup = Lab()
     backup.admin("--start-daemon backup --mcast-interface cli --syncid 7")
     datagram = Packet.udp("10.9.0.99:40000", "224.0.0.81:8848", datagram.payload, ttl=1)
+    datagram = Packet.ip("10.9.0.99", "224.0.0.81", 17, datagram.l4_bytes + behind, ttl=1)
     assert backup.send(datagram, "rs") == []
     assert backup.ipvs.conns() == []
     assert backup.send(datagram, "cli") == []

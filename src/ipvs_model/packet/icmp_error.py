@@ -25,7 +25,10 @@ ICMPV6_TIME_EXCEED: Final = 3
 ICMPV6_PARAMPROB: Final = 4
 ICMPV6_ADDR_UNREACH: Final = 3
 ICMPV6_PORT_UNREACH: Final = 4
+ICMPV6_HDR_FIELD: Final = 0
 ICMPV6_UNK_NEXTHDR: Final = 1
+ICMPV6_UNK_OPTION: Final = 2
+ICMPV6_HDR_INCOMP: Final = 3
 
 #: ICMP types about which errors may be sent: echo reply, echo, timestamp to address mask reply (source: icmp.c, icmp_pointers)
 ICMP_INFORMATIONAL: Final = frozenset((0, 8, 13, 14, 15, 16, 17, 18))

@@ -38,7 +38,7 @@ def local_answer(p: Packet, *, ident: int = 0, saddr: int | None = None) -> Pack
         return tcp_reset(p)
     if p.proto == IPPROTO_UDP:
         return port_unreachable(p, ident=ident, saddr=saddr)
-    if p.proto in (IPPROTO_ICMP, IPPROTO_ICMPV6):
+    if p.proto == (IPPROTO_ICMP if p.af == AF_INET else IPPROTO_ICMPV6):
         return echo_reply(p, ident=ident)
     return protocol_unreachable(p, ident=ident, saddr=saddr)
 
@@ -58,9 +58,8 @@ def tcp_reset(p: Packet) -> Packet | None:
     else:
         length = len(segment) - header + bool(flags & SYN) + bool(flags & FIN)
         seq, ack, answer = 0, (p.seq + length) & 0xFFFFFFFF, RST | ACK
-    tos = p.tos if p.af == AF_INET else p.tos & ~INET_ECN_MASK
     body = tcp_segment(p.dst, p.src, answer, seq, ack, 0, b"", b"")
-    return Packet.parse(ip_packet(p.af, IPPROTO_TCP, p.daddr, p.saddr, body, tos=tos, ident=0, df=True, options=options))
+    return Packet.parse(ip_packet(p.af, IPPROTO_TCP, p.daddr, p.saddr, body, tos=p.tos & ~INET_ECN_MASK, ident=0, df=True, options=options))
 
 
 def protocol_unreachable(p: Packet, *, ident: int = 0, saddr: int | None = None) -> Packet | None:
@@ -75,26 +74,32 @@ def protocol_unreachable(p: Packet, *, ident: int = 0, saddr: int | None = None)
     return icmp_error(p, ICMPV6_PARAMPROB, ICMPV6_UNK_NEXTHDR, next_header_at(p.raw), saddr=source)
 
 
-def port_unreachable(p: Packet, *, ident: int = 0, saddr: int | None = None) -> Packet | None:
-    """The ICMP 3/3 or ICMPv6 1/4 that answers a UDP datagram; None if it is incomplete or has a wrong checksum, over IPv6 also none (source: udp.c, __udp4_lib_rcv)."""
+def udp_datagram(p: Packet) -> Packet | None:
+    """The packet without what lies behind its UDP datagram, as a socket gets it; None if it is incomplete or has a wrong checksum, over IPv6 also none (source: udp.c, __udp4_lib_rcv)."""
     segment = p.l4_bytes
-    if p.proto != IPPROTO_UDP or len(segment) < 8:
+    if p.proto != IPPROTO_UDP or not p.has_ports or len(segment) < 8:
         return None
     length = segment[4] << 8 | segment[5]
     if p.af != AF_INET:
         length = length or len(segment)  # a jumbogram states none
+        if segment[6:8] == bytes(2):
+            return None
     if not 8 <= length <= len(segment):
         return None
-    if length < len(segment):  # what lies behind the datagram is cut off, and not quoted
+    if length < len(segment):
         p = p.with_raw(p.raw[: p.l4 + length])
-    if not transport_csum_ok(p):
+    return p if transport_csum_ok(p) else None
+
+
+def port_unreachable(p: Packet, *, ident: int = 0, saddr: int | None = None) -> Packet | None:
+    """The ICMP 3/3 or ICMPv6 1/4 that answers a sound UDP datagram (`udp_datagram`), which it quotes; None to others."""
+    datagram = udp_datagram(p)
+    if datagram is None:
         return None
     source = p.daddr if saddr is None else saddr
     if p.af == AF_INET:
-        return icmp_error(p, ICMP_DEST_UNREACH, ICMP_PORT_UNREACH, saddr=source, ident=ident)
-    if segment[6:8] == bytes(2):
-        return None
-    return icmp_error(p, ICMPV6_DEST_UNREACH, ICMPV6_PORT_UNREACH, saddr=source)
+        return icmp_error(datagram, ICMP_DEST_UNREACH, ICMP_PORT_UNREACH, saddr=source, ident=ident)
+    return icmp_error(datagram, ICMPV6_DEST_UNREACH, ICMPV6_PORT_UNREACH, saddr=source)
 
 
 def echo_reply(p: Packet, *, ident: int = 0) -> Packet | None:

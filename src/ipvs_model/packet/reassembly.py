@@ -7,14 +7,13 @@ from typing import Final
 
 from ipvs_model.flags import AF_INET, IPPROTO_ICMPV6, IPPROTO_TCP, IPPROTO_UDP
 from ipvs_model.packet.checksum import csum16
+from ipvs_model.packet.icmp_error import ICMPV6_HDR_FIELD, ICMPV6_HDR_INCOMP
 from ipvs_model.packet.packet import Packet
 from ipvs_model.packet.parse import IP_DF, IP_MF, IP_OFFSET, NEXTHDR_FRAGMENT, extension_size
 
 ECN_NOT_ECT: Final = 0
 ECN_CE: Final = 3
 
-ICMPV6_HDR_FIELD: Final = 0
-ICMPV6_HDR_INCOMP: Final = 3
 PAYLOAD_LENGTH: Final = 4  #: its place in the IPv6 header
 FRAGMENT_OFFSET: Final = 2  #: its place in the fragment header
 _HEADERS: Final = {IPPROTO_TCP: 20, IPPROTO_UDP: 8, IPPROTO_ICMPV6: 8}
@@ -66,14 +65,24 @@ Key = tuple[int, ...]
 Malformed = Callable[[Packet, int, int], Packet | None]
 
 
+#: bytes that are free behind a first fragment of that length, in the buffer it came in
+Tailroom = Callable[[int], int]
+
+
 def drop(p: Packet, code: int, pointer: int) -> None:
     """Drop a malformed fragment."""
+
+
+def none(length: int) -> int:
+    """A buffer without room: every fragment stays in its own."""
+    return 0
 
 
 class Reassembler:
     """Puts fragments together; one for each use that the host keeps apart (local delivery, each IPVS hook, IPv6 defragmentation).
 
-    A datagram waits for its fragments for ever; with `ipvs_model.defrag.Defragmenter` as long as in the kernel.
+    A datagram waits for its fragments for ever; with `ipvs_model.defrag.Defragmenter` as long as in the kernel. Fragments that find room behind the first one
+    are copied there: where it ended is forgotten.
     Source: ip_fragment.c, ip_frag_queue; nf_conntrack_reasm.c, nf_ct_frag6_queue; inet_fragment.c, inet_frag_queue_insert.
 
     >>> from ipvs_model.packet.fragment import fragment
@@ -82,8 +91,9 @@ class Reassembler:
     128
     """
 
-    def __init__(self, malformed: Malformed = drop) -> None:
+    def __init__(self, malformed: Malformed = drop, tailroom: Tailroom = none) -> None:
         self.malformed = malformed
+        self.tailroom = tailroom
         self._queues: dict[Key, _Queue] = {}
 
     def __len__(self) -> int:
@@ -112,7 +122,7 @@ class Reassembler:
             self._close(key)
         elif queue.complete:
             self._close(key)
-            return _whole(queue)
+            return _whole(queue, self.tailroom)
         return None
 
     def _open(self, key: Key) -> _Queue:
@@ -124,6 +134,12 @@ class Reassembler:
         """Forget a datagram; its first fragment, if that has arrived."""
         parts = self._queues.pop(key).parts
         return parts[0].quotable() if parts and parts[0].at == 0 else None
+
+
+def is_part(p: Packet) -> bool:
+    """An IPv6 packet with a sound fragment header that is not the whole datagram by itself; others go on as they are (source: reassembly.c, ipv6_frag_rcv)."""
+    part = _ipv6_part(p)
+    return part is not None and (part.more or part.at > 0)
 
 
 def _ipv4_part(p: Packet) -> _Fragment | None:
@@ -207,7 +223,17 @@ def _insert(queue: _Queue, part: _Fragment) -> bool:
     return True
 
 
-def _whole(queue: _Queue) -> Packet | None:
+def _pieces(parts: list[_Fragment], tailroom: Tailroom) -> tuple[int, ...]:
+    """Bytes of data in each buffer of a datagram (source: inet_fragment.c, inet_frag_reasm_finish; skbuff.c, skb_try_coalesce)."""
+    sizes = [len(part.data) for part in parts]
+    room = tailroom(len(parts[0].header) + sizes[0])
+    while len(sizes) > 1 and sizes[1] <= room:
+        room -= sizes[1]
+        sizes[0] += sizes.pop(1)
+    return tuple(sizes)
+
+
+def _whole(queue: _Queue, tailroom: Tailroom) -> Packet | None:
     mixed = queue.ecn & 1 << ECN_NOT_ECT and queue.ecn != 1 << ECN_NOT_ECT
     first = queue.parts[0]
     if mixed or len(first.header) + queue.length > 0xFFFF + (40 if first.packet.af != AF_INET else 0):
@@ -225,5 +251,5 @@ def _whole(queue: _Queue) -> Packet | None:
         header[1] |= ECN_CE << 4 if congested else 0
         header[4:6] = (len(header) - 40 + len(data)).to_bytes(2, "big")
     p = first.packet
-    pieces = tuple(len(part.data) for part in queue.parts)
+    pieces = _pieces(queue.parts, tailroom)
     return Packet.parse(bytes(header) + data, mark=p.mark, device=p.device, bits=p.bits, frag_max_size=queue.max_size, pieces=pieces)

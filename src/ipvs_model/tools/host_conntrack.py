@@ -23,6 +23,10 @@ PORTS: Final = (IPPROTO_TCP, IPPROTO_UDP, IPPROTO_SCTP)
 #: seconds that an entry of another protocol outlives its last packet: before and after an answer
 TIMEOUTS: Final = {IPPROTO_UDP: (30, 120), IPPROTO_SCTP: (60, 60)}
 
+IGNORED_FLAGS: Final = 0xC8  #: PSH, ECE, CWR
+#: what else may stand together: SYN, SYN URG, SYN ACK, RST, RST ACK, FIN ACK, FIN ACK URG, ACK, ACK URG (source: tcp_valid_flags)
+TCP_FLAGS: Final = frozenset((0x02, 0x22, 0x12, 0x04, 0x14, 0x11, 0x31, 0x10, 0x30))
+
 #: family, protocol, source endpoint, destination endpoint
 Tuple = tuple[int, int, int, int]
 
@@ -49,6 +53,16 @@ class Flow:
         return f"<Flow {self.tuples[0]}{' ' + self.tcp.state if self.tcp else ''}{' confirmed' if self.confirmed else ''}>"
 
 
+def is_sound(packet: Packet) -> bool:
+    """The header is whole, and its lengths and flags can be (source: nf_conntrack_proto_tcp.c, tcp_error; nf_conntrack_proto_udp.c, udp_error)."""
+    segment = packet.l4_bytes
+    if packet.proto == IPPROTO_TCP:
+        return len(segment) >= 20 and 20 <= segment[12] >> 4 << 2 <= len(segment) and segment[13] & ~IGNORED_FLAGS in TCP_FLAGS
+    if packet.proto == IPPROTO_UDP:
+        return 8 <= int.from_bytes(segment[4:6], "big") <= len(segment)
+    return len(segment) >= 12
+
+
 class Conntrack:
     """The entries of a host. Expired ones are dropped when they are looked at."""
 
@@ -59,13 +73,13 @@ class Conntrack:
     def __len__(self) -> int:
         return len({id(flow) for flow in self.flows.values() if flow.expires > self.clock.now})
 
-    def attach(self, packet: Packet) -> Flow | None:
+    def attach(self, packet: Packet, *, made_here: bool = False) -> Flow | None:
         """Give a packet its entry, a new one if need be, and set its PKT_HAS_CT and PKT_CT_CONFIRMED; None for a packet that is invalid or not followed.
 
-        source: nf_conntrack_core.c, nf_conntrack_in
+        The checksum of what was ``made_here``, or sent on, is not looked at. Source: nf_conntrack_core.c, nf_conntrack_in
         """
         packet.bits &= ~(PKT_HAS_CT | PKT_CT_CONFIRMED)
-        if packet.proto not in PORTS or not packet.has_ports or not transport_csum_ok(packet):
+        if packet.proto not in PORTS or not packet.has_ports or not is_sound(packet) or not (made_here or transport_csum_ok(packet)):
             return None
         key = packet.af, packet.proto, packet.src, packet.dst
         flow = self._find(key) or Flow(key)
@@ -78,7 +92,7 @@ class Conntrack:
             if judged in (Verdict.ANEW, Verdict.OVER):
                 self._remove(flow)
             if judged is Verdict.ANEW:
-                return self.attach(packet)
+                return self.attach(packet, made_here=True)
         flow.expires = self.clock.now + flow.timeout * self.clock.hz
         packet.bits |= PKT_HAS_CT | (PKT_CT_CONFIRMED if flow.confirmed else 0)
         return flow

@@ -16,11 +16,12 @@ from typing import Final
 
 from ipvs_model.apps import Ftp
 from ipvs_model.defrag import IP6FRAG_TIME_S, IPFRAG_TIME_S, Defragmenter
-from ipvs_model.flags import AF_INET, AF_INET6, IP_VS_CONN_F_NFCT, IPPROTO_TCP, IPPROTO_UDP, PKT_NOT_TO_HOST, PKT_ROUTE_LOCAL, Hook, Verdict
+from ipvs_model.flags import AF_INET, AF_INET6, IP_VS_CONN_F_NFCT, IPPROTO_TCP, PKT_NOT_TO_HOST, PKT_ROUTE_LOCAL, Hook, Verdict
 from ipvs_model.ipvs import IPVS
 from ipvs_model.jiffies import initial_jiffies
 from ipvs_model.netns import Environment
 from ipvs_model.packet import Packet
+from ipvs_model.packet.extensions import Refused, refused_on_arrival, refused_on_delivery
 from ipvs_model.packet.fragment import fragment
 from ipvs_model.packet.icmp_error import (
     ICMP_DEST_UNREACH,
@@ -28,6 +29,7 @@ from ipvs_model.packet.icmp_error import (
     ICMP_FRAG_NEEDED,
     ICMP_HOST_UNREACH,
     ICMP_PARAMETERPROB,
+    ICMP_PORT_UNREACH,
     ICMP_TIME_EXCEEDED,
     ICMPV6_DEST_UNREACH,
     ICMPV6_PARAMPROB,
@@ -36,11 +38,11 @@ from ipvs_model.packet.icmp_error import (
     icmp_error,
     is_error,
 )
-from ipvs_model.packet.local import local_answer
+from ipvs_model.packet.local import local_answer, udp_datagram
 from ipvs_model.packet.options import arrive, go_on
 from ipvs_model.packet.parse import header_error
-from ipvs_model.packet.reassembly import PAYLOAD_LENGTH
-from ipvs_model.packet.rewrite import dec_ttl, transport_csum_ok
+from ipvs_model.packet.reassembly import PAYLOAD_LENGTH, is_part
+from ipvs_model.packet.rewrite import dec_ttl
 from ipvs_model.routing import Route
 from ipvs_model.sync.sender import SyncDatagram
 from ipvs_model.tools.host_conntrack import Conntrack, Flow
@@ -51,7 +53,10 @@ from ipvs_model.transmit.action import Action
 
 ICMPV6_NO_ROUTE: Final = 0
 IPV4_HEADER: Final = 20  #: bytes of one without options
-SILENT: Final = frozenset((2, 103))  #: IPv4 protocols that the stack takes without a word: IGMP, PIM
+#: protocols that the stack takes without a word: IGMP, PIM, UDP-Lite
+SILENT: Final = {AF_INET: frozenset((2, 103, 136)), AF_INET6: frozenset((103, 136))}
+#: IPv4 protocols for which there are handlers but no tunnels, and how many bytes of them it takes to be told so: IPIP, IPv6, MPLS (source: tunnel4.c)
+TUNNELS: Final = {4: 20, 41: 40, 137: 4}
 ALL_HOSTS: Final = 0xE0000001
 SYNC_SOURCE_PORT: Final = 32768  #: of sync thread 0; the kernel's is whatever is free
 
@@ -76,7 +81,7 @@ class Host:
         self.conntrack = Conntrack(ipvs.clock)
         self.emitted: list[Emission] = []
         clock = ipvs.clock
-        self._local4 = Defragmenter(clock, IPFRAG_TIME_S, self._fragments_expired)
+        self._local4 = Defragmenter(clock, IPFRAG_TIME_S, self._fragments_expired, tailroom=tun_tailroom)
         self._local6 = Defragmenter(clock, IP6FRAG_TIME_S, self._fragments_expired, self._malformed_fragment)
         self._tracked4 = Defragmenter(clock, IPFRAG_TIME_S, self._tracked_expired)
         self._tracked6 = Defragmenter(clock, IP6FRAG_TIME_S, self._fragments_expired, pass_on)
@@ -91,8 +96,11 @@ class Host:
     def inject(self, device: str, raw: bytes) -> None:
         """A packet arrives on a device. Never raises; an unknown device does (KeyError)."""
         self.routing.devices[device]
-        if header_error(raw) is None:
-            self._receive(Packet.parse(raw, device=device))
+        if header_error(raw) is not None:
+            return
+        packet = Packet.parse(raw, device=device)
+        if packet.af == AF_INET or not self._refused(packet, refused_on_arrival(packet)):
+            self._receive(packet)
 
     def run_until(self, jiffies: int) -> None:
         """Let time pass up to an absolute jiffy: timers fire, sync datagrams leave. Raises ValueError if that is in the past."""
@@ -183,7 +191,7 @@ class Host:
         """The hook and the local stack; IPv4 fragments are put together before, those of IPv6 between the two."""
         whole = self._local4.add(packet) if packet.af == AF_INET and packet.frag else packet
         out = self._through(Hook.LOCAL_IN, whole, flow) if whole is not None else None
-        if out is not None and out.af != AF_INET and out.frag:
+        if out is not None and out.af != AF_INET and is_part(out):
             out = self._local6.add(out)
         if out is not None:
             self._deliver(out)
@@ -191,18 +199,29 @@ class Host:
     def _deliver(self, packet: Packet) -> None:
         """The local stack: sync datagrams for the backup daemon, else what a host without listeners answers."""
         if packet.bits & PKT_NOT_TO_HOST:
-            if packet.proto == IPPROTO_UDP and packet.has_ports and packet.l4_len >= 8 and transport_csum_ok(packet):
-                length = int.from_bytes(packet.l4_bytes[4:6], "big")
-                if 8 <= length <= packet.l4_len:
-                    self.ipvs.daemons.receive(packet.l4_bytes[8:length], af=packet.af, group=packet.dst >> 16, port=packet.dport)
+            datagram = udp_datagram(packet)
+            if datagram is not None:
+                self.ipvs.daemons.receive(datagram.l4_bytes[8:], af=packet.af, group=packet.dst >> 16, port=packet.dport)
             return
-        if packet.af == AF_INET and packet.proto in SILENT:
+        if packet.af != AF_INET and self._refused(packet, refused_on_delivery(packet)):
+            return
+        if packet.proto in SILENT[packet.af]:
+            return
+        if packet.af == AF_INET and packet.proto in TUNNELS:
+            if packet.l4_len >= TUNNELS[packet.proto]:
+                self._error(packet, Hook.LOCAL_IN, ICMP_DEST_UNREACH, ICMP_PORT_UNREACH)
             return
         source = self.routing.icmp_source(packet, Hook.LOCAL_IN)
         reply = local_answer(packet, saddr=source)
         if reply is None or (source is None and is_error(reply)):
             return
         self._local_out(reply, Origin.RESET if reply.proto == IPPROTO_TCP else Origin.ICMP)
+
+    def _refused(self, packet: Packet, refused: Refused | None) -> bool:
+        """An IPv6 packet with a wrong extension header is dropped, and its sender told."""
+        if refused is not None and refused.code >= 0:
+            self._error(packet, Hook.LOCAL_IN, ICMPV6_PARAMPROB, *refused)
+        return refused is not None
 
     # --- through ------------------------------------------------------------------------------------------------------
     def _forward(self, packet: Packet, flow: Flow | None, recorded: int) -> None:
@@ -242,7 +261,7 @@ class Host:
             return
         if route.local:
             packet.bits |= PKT_ROUTE_LOCAL
-        flow = self.conntrack.attach(packet) if self.ipvs.control.conntrack_active(packet.af) else None
+        flow = self.conntrack.attach(packet, made_here=True) if self.ipvs.control.conntrack_active(packet.af) else None
         out = self._through(Hook.LOCAL_OUT, packet, flow)
         if out is not None:
             self._leave(out, route, origin)
@@ -262,7 +281,7 @@ class Host:
     def _transmit(self, packet: Packet, out: Packet, action: Action, *, tracked: bool) -> None:
         """What a transmitter sent: behind a new header if the source is another. It passes LOCAL_OUT, where a packet that had no conntrack entry may get one."""
         if not tracked and self.ipvs.control.conntrack_active(out.af):
-            flow = self.conntrack.attach(out)
+            flow = self.conntrack.attach(out, made_here=True)
             if flow is not None and not self.conntrack.confirm(flow):
                 return
         tunnel = (out.af, out.src >> 16) != (packet.af, packet.src >> 16)
@@ -323,6 +342,16 @@ class Host:
             if not cp.flags & IP_VS_CONN_F_NFCT:
                 return True
         return self.conntrack.confirm(flow, cp, reply=reply)
+
+
+def tun_tailroom(length: int) -> int:
+    """Bytes free behind a packet of that length in the buffer of a tun device: 64 are in front, 320 behind, and allocations of certain sizes.
+
+    source: drivers/net/tun.c, tun_alloc_skb; skbuff.c, kmalloc_reserve
+    """
+    needed = (64 + length + 63 & ~63) + 320
+    size = 704 if needed <= 704 else 1 << (needed - 1).bit_length()
+    return size - 320 - 64 - length
 
 
 def pass_on(packet: Packet, code: int, pointer: int) -> Packet | None:
