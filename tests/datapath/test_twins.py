@@ -172,6 +172,9 @@ class Do:
     def schedule(self, ipvs: IPVS) -> None:
         ipvs.edit_service(self._service(ipvs), scheduler=self.value)
 
+    def persist(self, ipvs: IPVS) -> None:
+        ipvs.edit_service(self._service(ipvs), **self.value)
+
     def forward(self, ipvs: IPVS) -> None:
         ipvs.edit_dest(self._service(ipvs), self._where(ipvs), forward=self.value)
 
