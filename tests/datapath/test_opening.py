@@ -7,7 +7,26 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.datapath.test_twins import DIRECT, ODDS, PERSISTENT, PERSISTENT_UDP, SIX, SYSCTLS, TCP, TUNNEL, UDP, UDP_PORTS, WAITS, Do, Flow, Talk, Twins, Wait, mostly, tell
+from tests.datapath.test_twins import (
+    DIRECT,
+    ODDS,
+    PERSISTENT,
+    PERSISTENT_UDP,
+    SIX,
+    SYSCTLS,
+    TCP,
+    TUNNEL,
+    UDP,
+    UDP_PORTS,
+    WAITS,
+    Do,
+    Flow,
+    Talk,
+    Twins,
+    Wait,
+    mostly,
+    tell,
+)
 from tests.lab import CLIENT6
 
 from ipvs_model.datapath import opening, run_hook
