@@ -451,6 +451,15 @@ def test_the_clock_shows_64_bits_of_jiffies(start_jiffies, now):
     assert trace_machine(start_jiffies, estimation=True).ipvs.ns.sysctl.run_estimation == 1
 
 
+def test_the_trace_machine_has_little_memory(nat):
+    nat.ipvs.sysctl_write("amemthresh", 100_000)
+    nat.ipvs.sysctl_write("drop_packet", 1)
+    assert [nat.one(Packet.tcp(f"203.0.113.7:{sport}", VIP, "S"))[0] for sport in (40000, 40001)] == ["rs", "rs"]
+    nat.ipvs.sysctl_write("amemthresh", 100_000_000)
+    nat.until(300)
+    assert nat.send(Packet.tcp("203.0.113.7:40002", VIP, "S")) == []
+
+
 # --- connection tracking ----------------------------------------------------------------------------------------------
 @pytest.fixture
 def tracked(lab):
@@ -497,6 +506,18 @@ def test_fragments_that_conntrack_waits_for(tracked, server, told):
     tracked.until(given_up(tracked))
     assert [icmp(packet)[:2] for _, packet, _ in tracked.drain()] == told
     assert tracked.send(last) == []
+
+
+def test_a_reply_that_is_invalid_cannot_be_changed_by_a_helper(tracked):
+    """So it is dropped, as where there is no connection tracking."""
+    ftp, server = "192.0.2.1:21", "10.1.0.14:21"
+    tracked.send(Packet.tcp(CLIENT, ftp, "S", seq=1000))
+    tracked.send(Packet.tcp(server, CLIENT, "SA", seq=9000, ack=1001), "rs")
+    tracked.send(Packet.tcp(CLIENT, ftp, "A", seq=1001, ack=9001))
+    tracked.send(Packet.tcp(CLIENT, ftp, "PA", seq=1001, ack=9001, payload=b"EPSV\r\n"))
+    reply = b"229 Entering Extended Passive Mode (|||43814|)\r\n"
+    assert tracked.send(Packet.tcp(server, CLIENT, "PA", seq=9001, ack=99999, payload=reply), "rs") == []
+    assert tracked.one(Packet.tcp(server, CLIENT, "PA", seq=9001, ack=1007, payload=b"230 ok\r\n"), "rs")[0] == "cli"
 
 
 def test_with_conntrack_fragments_are_put_together_before_the_marks(tracked):

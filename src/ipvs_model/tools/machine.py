@@ -87,6 +87,7 @@ class Host:
         self._tracked6 = Defragmenter(clock, IP6FRAG_TIME_S, self._fragments_expired, pass_on)
         routing.now = self._now
         self.ns.drop_conntrack = self.conntrack.drop
+        self.ns.conntrack_active = said_by_packets
         ipvs.daemons.out = self._sync_datagram
 
     def _now(self) -> int:
@@ -354,6 +355,11 @@ def tun_tailroom(length: int) -> int:
     return size - 320 - 64 - length
 
 
+def said_by_packets(af: int) -> bool:
+    """Packets that carry an entry have PKT_HAS_CT here; of none is it to be assumed."""
+    return False
+
+
 def pass_on(packet: Packet, code: int, pointer: int) -> Packet | None:
     """Connection tracking lets malformed fragments go on as they are, but for one that lies too far out (source: nf_conntrack_reasm.c, nf_ct_frag6_gather)."""
     return packet if code or pointer == PAYLOAD_LENGTH else None
@@ -367,6 +373,11 @@ def too_big(packet: Packet, mtu: int) -> bool:
     if packet.af == AF_INET:
         return packet.df and max(packet.length, packet.frag_max_size) > mtu
     return (packet.frag_max_size or packet.length) > mtu
+
+
+def trace_memory() -> int:
+    """Free pages of the machine on which the kernel traces were recorded, roughly."""
+    return 109_000
 
 
 def trace_machine(start_jiffies: int, *, hz: int = 250, estimation: bool = False, age: int = TRACE_AGES[0], fast_path: bool = True) -> Host:
@@ -385,7 +396,7 @@ def trace_machine(start_jiffies: int, *, hz: int = 250, estimation: bool = False
         routing.add_local(prefix)
     interfaces = {name: device.mtu for name, device in routing.devices.items()}
     start = start_jiffies if start_jiffies >= initial_jiffies(hz) else start_jiffies + (1 << 32)
-    ipvs = IPVS(Environment(hz=hz, start_jiffies=start - age, routing=routing, interfaces=interfaces, fast_path=fast_path), plugins=[Ftp])
+    ipvs = IPVS(Environment(hz=hz, start_jiffies=start - age, routing=routing, interfaces=interfaces, fast_path=fast_path, available_pages=trace_memory), plugins=[Ftp])
     ipvs.clock.advance_to(start)
     if not estimation:
         ipvs.sysctl_write("run_estimation", 0)
