@@ -137,16 +137,19 @@ def icmpv6_message(saddr: int, daddr: int, kind: int, code: int, rest: bytes, pa
     return message[:2] + pseudo_csum(saddr, daddr, 58, message).to_bytes(2, "big") + message[4:]
 
 
-def tcp_packet(af: int, src: int, dst: int, ttl: int, df: bool, parts: TcpParts | FewParts) -> bytes:
-    """Bytes of a packet made by Packet.tcp or Packet.tcp_between."""
-    if len(parts) == 2:
-        flags, payload = parts
-        if af == AF_INET and not payload and flags < 256:
-            saddr, daddr, life = src >> 16, dst >> 16, ttl << 8
-            start, rest, head, check = BARE_DF[flags] if df else BARE[flags]
-            head = (head - life - saddr - daddr) % 65535
-            return _pack_bare(start, life | IPPROTO_TCP, head, saddr, daddr, src & 0xFFFF, dst & 0xFFFF, rest, (check - src - dst) % 65535)
-        parts = _all_parts(flags, payload)
+def usual_tcp_packet(af: int, src: int, dst: int, ttl: int, df: bool, parts: FewParts) -> bytes:
+    """Bytes of a packet made by Packet.tcp_between."""
+    flags, payload = parts
+    if payload or af != AF_INET or flags > 255:
+        return tcp_packet(af, src, dst, ttl, df, _all_parts(flags, payload))
+    saddr, daddr, life = src >> 16, dst >> 16, TTL_AND_TCP[ttl]
+    start, rest, head, check = BARE_DF[flags] if df else BARE[flags]
+    head = (head - life - saddr - daddr) % 65535
+    return _pack_bare(start, life, head, saddr, daddr, src & 0xFFFF, dst & 0xFFFF, rest, (check - src - dst) % 65535)
+
+
+def tcp_packet(af: int, src: int, dst: int, ttl: int, df: bool, parts: TcpParts) -> bytes:
+    """Bytes of a packet made by Packet.tcp."""
     flags, seq, ack, window, options, payload, tos, ident = parts
     length = 40 + len(payload)
     if af == AF_INET and not options and length <= 0xFFFF:
@@ -174,9 +177,10 @@ def _bare(df: bool, flags: int) -> tuple[bytes, bytes, int, int]:
     They are so much larger that they stay positive when addresses and endpoints are taken off: remainders of negative numbers are slow.
     """
     raw = tcp_packet(AF_INET, 0, 0, 0, df, _all_parts(flags, b""))
-    return raw[:8], raw[24:36], int.from_bytes(raw[10:12], "big") + (65535 << 18), int.from_bytes(raw[36:38], "big") + (65535 << 34)
+    return raw[:8], raw[24:36], int.from_bytes(raw[10:12], "big") + IPPROTO_TCP + (65535 << 18), int.from_bytes(raw[36:38], "big") + (65535 << 34)
 
 
+TTL_AND_TCP: Final = tuple(ttl << 8 | IPPROTO_TCP for ttl in range(256))  #: a look into a tuple costs less than two operators
 BARE: Final = tuple(_bare(False, flags) for flags in range(256))  #: by flags, without DF
 BARE_DF: Final = tuple(_bare(True, flags) for flags in range(256))
 

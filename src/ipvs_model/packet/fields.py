@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from ipvs_model.flags import AF_INET, IPPROTO_ESP, IPPROTO_ICMP, IPPROTO_ICMPV6, IPPROTO_SCTP, IPPROTO_TCP, IPPROTO_UDP
-from ipvs_model.packet.build import tcp_packet, udp_packet
+from ipvs_model.packet.build import tcp_packet, udp_packet, usual_tcp_packet
 from ipvs_model.packet.ethernet import ETHERNET_HEADER
 from ipvs_model.packet.patch import patched
 
@@ -14,7 +14,8 @@ LAZY_BUILD: Final = 1  #: `store` is the tuple a constructor keeps: build the by
 LAZY_HEADER: Final = 2  #: the IP header is to show src, dst and ttl as they are now
 LAZY_NAT: Final = 4  #: so are the ports, and the transport checksum follows
 LAZY_FRAME: Final = 8  #: `store` is an Ethernet frame: the packet is to be cut out of it
-LAZY_ALL: Final = 15
+LAZY_FEW: Final = 16  #: with LAZY_BUILD: `store` is what Packet.tcp_between keeps
+LAZY_ALL: Final = 31
 
 #: protocol → bytes of its header, where they are fixed
 _HEADER_LENGTHS: Final = {IPPROTO_UDP: 8, IPPROTO_SCTP: 12, IPPROTO_ICMP: 8, IPPROTO_ICMPV6: 8, IPPROTO_ESP: 8}
@@ -83,6 +84,8 @@ class PacketFields(QuickFields):
                 raw = raw[ETHERNET_HEADER : ETHERNET_HEADER + self.length]
             if lazy != LAZY_FRAME:
                 raw = patched(raw, self.af, self.proto, self.src, self.dst, self.ttl, self.l4, lazy & LAZY_NAT != 0)
+        elif lazy & LAZY_FEW:
+            raw = usual_tcp_packet(self.af, self.src, self.dst, self.ttl, self.df, store)
         elif self.proto == IPPROTO_TCP:
             raw = tcp_packet(self.af, self.src, self.dst, self.ttl, self.df, store)
         else:

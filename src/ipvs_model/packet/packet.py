@@ -10,7 +10,7 @@ from ipvs_model.addresses import parse_addr, parse_endpoint
 from ipvs_model.flags import AF_INET, AF_INET6, IPPROTO_AH, IPPROTO_ESP, IPPROTO_ICMP, IPPROTO_ICMPV6, IPPROTO_SCTP, IPPROTO_TCP, IPPROTO_UDP
 from ipvs_model.packet import build
 from ipvs_model.packet.ethernet import carried_ip
-from ipvs_model.packet.fields import LAZY_BUILD, LAZY_FRAME, TCP4, PacketFields, Rare
+from ipvs_model.packet.fields import LAZY_BUILD, LAZY_FEW, LAZY_FRAME, TCP4, PacketFields, Rare
 from ipvs_model.packet.parse import FRAME_TCP, IP_DF, IP_MF, IP_OFFSET, IPV4_PORTS, TCP_FLAG_BITS, Fields, parse_fields
 from ipvs_model.packet.text import constructor_call, parse_call
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 _frame: Final = FRAME_TCP.unpack_from
 _ports: Final = IPV4_PORTS.unpack_from
+LAZY_BUILD_FEW: Final = LAZY_BUILD | LAZY_FEW
 _FRAGMENT: Final = IP_MF | IP_OFFSET
 
 
@@ -176,7 +177,7 @@ class Packet(PacketFields):
         p.bits = 0
         p.rare = None
         p.store = (flags, payload)
-        p.lazy = LAZY_BUILD
+        p.lazy = LAZY_BUILD_FEW
         return p
 
     @classmethod
