@@ -89,7 +89,8 @@ def echo(p: Packet, own: int, is_local: IsLocal = lambda addr: False) -> bytes |
     header = bytearray(p.raw[: p.l4])
     noted: dict[int, int] = {}
     try:
-        for at, _ in _walk(header):
+        for at, size in _walk(header):
+            _check(header, at, size)
             noted.setdefault(header[at], at)
     except _Wrong:
         pass  # its host would have dropped it: what stands before that
@@ -117,12 +118,9 @@ def _read(header: bytearray, at: int, size: int, noted: dict[int, int], own: int
     """Check an option, fill it in and note where it stands. Raises _Wrong."""
     kind = header[at]
     once = ONCE.get(kind)
-    if once in noted and kind == once:
+    if once in noted and once != IPOPT_LSRR:
         raise _Wrong(at)
-    if size < SHORTEST.get(kind, 2):
-        raise _Wrong(at + 1)
-    if kind in FIRST_POINTER and header[at + 2] < FIRST_POINTER[kind]:
-        raise _Wrong(at + 2)
+    _check(header, at, size)
     if once in noted:
         raise _Wrong(at)
     option = header[at : at + size]
@@ -138,6 +136,15 @@ def _read(header: bytearray, at: int, size: int, noted: dict[int, int], own: int
         noted[once] = at
     if kind == IPOPT_CIPSO:
         raise _Wrong(at + (1 if size < 8 else 2))
+
+
+def _check(header: bytearray, at: int, size: int) -> None:
+    """Raises _Wrong for an option that is too short, or whose pointer points before its data."""
+    kind = header[at]
+    if size < SHORTEST.get(kind, 2):
+        raise _Wrong(at + 1)
+    if kind in FIRST_POINTER and header[at + 2] < FIRST_POINTER[kind]:
+        raise _Wrong(at + 2)
 
 
 def _record(option: bytearray, own: int) -> bool:
