@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from attrs import frozen
 
+from ipvs_model.cpulist import format_cpulist, parse_cpulist
 from ipvs_model.errors import IPVSError
 
 INT_MIN: Final = -(1 << 31)
@@ -156,11 +157,12 @@ class Sysctl:
         return str(value)
 
     def write(self, name: str, text: str) -> None:
-        """Write the file. Raises IPVSError: ENOENT for an unknown name, EINVAL or ERANGE for a refused value; the old one stays."""
+        """Write the file. Raises IPVSError: ENOENT for an unknown name, EINVAL, ERANGE or EOVERFLOW for a refused value; the old one stays."""
         var = self._var(name)
         data = text.encode()
         if var.kind == "cpulist":
-            self._write_cpulist(text)
+            if text:
+                self.est_cpulist = format_cpulist(parse_cpulist(text, self.cpus))
         elif var.kind == "pair":
             self._write_pair(data)
         else:
@@ -206,20 +208,6 @@ class Sysctl:
         self.sync_threshold, self.sync_period = first, second
         if malformed is not None:
             raise malformed
-
-    def _write_cpulist(self, text: str) -> None:
-        if not text:
-            return
-        for part in filter(None, text.strip().split(",")):
-            match = re.fullmatch(r"(\d+)(?:-(\d+))?", part.strip())
-            if not match:
-                raise IPVSError(errno.EINVAL)
-            low, high = int(match[1]), int(match[2] or match[1])
-            if high >= self.cpus:
-                raise IPVSError(errno.ERANGE)
-            if low > high:
-                raise IPVSError(errno.EINVAL)
-        self.est_cpulist = text.strip()
 
     @staticmethod
     def _var(name: str) -> Var:
