@@ -122,6 +122,17 @@ def test_confirmed_conntrack_costs_the_packet_that_would_have_moved(lab):
     lab.client("S").goes_to("A").state("SYN_RECV", 60)
 
 
+def test_confirmed_conntrack_of_a_connection_that_controls_others_keeps_it(lab):
+    lab.service("rr", "A", "B").sysctl(conntrack=1)
+    old = closed_by_server(lab).conn()
+    lab.client("S", 40001).conn.control_add(old)
+    heard = []
+    lab.ipvs.subscribe(lambda event: heard.append(str(event)))
+    assert lab.client("S", bits=PKT_CT_CONFIRMED).goes_to("B", 8080).state("SYN_RECV", 60).conn is old
+    (told,) = [line for line in heard if "kept" in line]
+    assert told.endswith("kept: it controls others, and conntrack holds a confirmed entry")
+
+
 def test_unconfirmed_conntrack_is_given_up_with_the_connection(lab):
     lab.service("rr", "A", "B").sysctl(conntrack=1)
     old = closed_by_server(lab).conn()
