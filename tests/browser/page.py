@@ -14,11 +14,13 @@ from selenium.webdriver.chrome.options import Options
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 from selenium.webdriver.remote.webelement import WebElement
+from selenium.webdriver.support.wait import WebDriverWait
 
 CHROMIUM, CHROMEDRIVER = "/usr/bin/chromium", "/usr/bin/chromedriver"
 FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"]
 #: addresses that lead to no network; the last are those of the page that a browser starts with
 LOCAL = ("file:", "data:", "blob:", "about:", "chrome:")
+PATIENCE_S = 10
 PHONE, DESK = (400, 800), (1280, 900)
 CONTRAST = (Path(__file__).parent / "contrast.js").read_text("utf-8")
 
@@ -48,8 +50,8 @@ class Page:
         return self.driver.find_elements(By.CSS_SELECTOR, selector)
 
     def one(self, selector: str) -> WebElement:
-        """The first element of a CSS selector."""
-        return self.driver.find_element(By.CSS_SELECTOR, selector)
+        """The first element of a CSS selector; what a click sets off may come a little later."""
+        return WebDriverWait(self.driver, PATIENCE_S).until(lambda driver: driver.find_element(By.CSS_SELECTOR, selector))
 
     def texts(self, selector: str) -> list[str]:
         """The texts of those that can be seen."""

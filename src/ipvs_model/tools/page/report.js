@@ -399,10 +399,12 @@ function stepOf(step, open) {
     element("span", { class: "when" }, `${step.at.toFixed(6)} s`), element("span", { class: "what" }, title(step)),
     element("span", { class: step.lost ? "fate lost" : "fate" }, fate));
   const made = element("details", { class: "step" }, summary);
-  made.addEventListener("toggle", () => {
+  const fill = () => {
     if (made.open && made.childElementCount === 1) made.append(told(step));
-  });
+  };
+  made.addEventListener("toggle", fill);
   made.open = open;
+  fill(); // the event comes later
   return made;
 }
 
