@@ -105,6 +105,12 @@ def test_a_thread_that_does_not_run_is_not_restarted(estimator):
     assert (estimator.est_row, estimator.running) == (row, False)
 
 
+def test_before_the_first_service_a_calibration_starts_nothing():
+    estimator = Estimator(Clock(hz=250))
+    estimator.recalibrate()
+    assert not estimator.running
+
+
 def test_after_a_calibration_new_objects_go_to_another_row_and_old_ones_stay(estimator):
     (total,) = estimator.members
     estimator.recalibrate()

@@ -657,20 +657,24 @@ def del_put(cp: Conn) -> None:
         expire(cp)
 
 
+def template_flaw(ct: Conn, wanted: Dest | None = None) -> str:
+    """Why a template may not be used, or ""."""
+    dest = ct.dest
+    if dest is None:
+        return "it has no destination"
+    if not dest.available:
+        return "its destination is deleted"
+    if ct.ipvs.sysctl.expire_quiescent_template and dest.weight == 0:
+        return "its destination is quiesced"
+    if wanted is not None and dest is not wanted:
+        return "it belongs to another destination"
+    return ""
+
+
 def check_template(ct: Conn, wanted: Dest | None = None) -> bool:
     """Whether a held template may be used; an unusable one is invalidated and put (source: ip_vs_conn.c, ip_vs_check_template)."""
     ns = ct.ipvs
-    dest = ct.dest
-    if dest is None:
-        why = "it has no destination"
-    elif not dest.available:
-        why = "its destination is deleted"
-    elif ns.sysctl.expire_quiescent_template and dest.weight == 0:
-        why = "its destination is quiesced"
-    elif wanted is not None and dest is not wanted:
-        why = "it belongs to another destination"
-    else:
-        why = ""
+    why = template_flaw(ct, wanted)
     emit = ns.emit
     if emit is not None:
         emit(TemplateChecked("ip_vs_check_template", ct.key(), not why, why or "its destination is available"))

@@ -10,7 +10,7 @@ from functools import partial
 from typing import Final
 
 from ipvs_model.packet import Packet
-from ipvs_model.packet.reassembly import Key, Malformed, Reassembler, Tailroom, _Queue, drop, none
+from ipvs_model.packet.reassembly import Key, Malformed, Queue, Reassembler, Tailroom, drop, no_room
 from ipvs_model.timers import Clock, FunctionTimer
 
 IPFRAG_TIME_S: Final = 30  #: net.ipv4.ipfrag_time
@@ -27,23 +27,23 @@ class Defragmenter(Reassembler):
     `expired` gets the first fragment of what is given up, if there is one: about it, a host sends "reassembly time exceeded".
     """
 
-    def __init__(self, clock: Clock, seconds: int, expired: Callable[[Packet], object] = forget, malformed: Malformed = drop, tailroom: Tailroom = none) -> None:
+    def __init__(self, clock: Clock, seconds: int, expired: Callable[[Packet], object] = forget, malformed: Malformed = drop, tailroom: Tailroom = no_room) -> None:
         super().__init__(malformed, tailroom)
         self.clock = clock
         self.timeout = seconds * clock.hz
         self.expired = expired
         self._timers: dict[Key, FunctionTimer] = {}
 
-    def _open(self, key: Key) -> _Queue:
+    def _open(self, key: Key) -> Queue:
         timer = self._timers[key] = FunctionTimer(partial(self._expire, key))
         self.clock.mod_timer(timer, self.clock.now + self.timeout)
         return super()._open(key)
 
-    def _close(self, key: Key) -> Packet | None:
+    def _close(self, key: Key) -> Queue:
         self.clock.del_timer(self._timers.pop(key))
         return super()._close(key)
 
     def _expire(self, key: Key) -> None:
-        first = self._close(key)
-        if first is not None:
-            self.expired(first)
+        queue = self._close(key)
+        if queue.begun:
+            self.expired(queue.parts[0].quotable())

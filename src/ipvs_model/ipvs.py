@@ -52,12 +52,11 @@ from ipvs_model.service import Service, ServiceTable, ServiceUser
 from ipvs_model.sync.daemon import SyncDaemons
 from ipvs_model.sync.receiver import SyncReport
 from ipvs_model.timers import Clock
-from ipvs_model.transmit import Action, bind_xmit, routes_changed
+from ipvs_model.transmit import Action, bind_xmit, forget_actions, routes_changed
 from ipvs_model.transmit.action import REASONS, Nat
 from ipvs_model.transmit.errors import send_error
 
 LOCAL_IN: Final = Hook.LOCAL_IN
-ESTIMATION: Final = ("run_estimation", "est_cpulist", "est_nice")
 SYSCTL_PREFIX: Final = "net.ipv4.vs."
 FORWARD_NAMES: Final = {"masq": 0, "nat": 0, "local": 1, "tunnel": 2, "ipip": 2, "gatewaying": 3, "droute": 3, "direct": 3, "dr": 3, "bypass": 4}
 PROTOCOL_NAMES: Final = {"tcp": IPPROTO_TCP, "udp": IPPROTO_UDP, "sctp": IPPROTO_SCTP}
@@ -208,9 +207,8 @@ class IPVS:
         ns.routes_changed = routes_changed
         ns.quick_changed = self.fast.refresh
         ns.conntrack_active = self.control.conntrack_active
-        for name in ESTIMATION:
+        for name in ("run_estimation", "est_cpulist", "est_nice"):
             ns.sysctl.on_write[name] = partial(self._estimation_written, name)
-        self._estimation = [getattr(ns.sysctl, name) for name in ESTIMATION]
         ns.sysctl.on_write["pmtu_disc"] = self._pmtu_disc_written
         self._watchers: list[Watcher] = []
         for plugin in plugins:
@@ -245,23 +243,21 @@ class IPVS:
             self._send_error(first, hook, ICMP_TIME_EXCEEDED, ICMP_EXC_FRAGTIME, 0)
 
     def _estimation_written(self, name: str) -> None:
-        """Any list of CPUs, and another value of the others, stops the thread and starts it anew (source: ip_vs_ctl.c, ipvs_proc_est_nice and its sisters)."""
+        """The thread is stopped and started anew (source: ip_vs_ctl.c, ipvs_proc_est_nice and its sisters)."""
         sysctl, estimator = self.ns.sysctl, self.ns.estimator
-        before, self._estimation = self._estimation, [getattr(sysctl, each) for each in ESTIMATION]
         if not sysctl.run_estimation or sysctl.est_cpulist == "":
             estimator.run(False)
         elif not estimator.running:
             estimator.run(True)
         elif name == "est_cpulist":
             estimator.recalibrate()
-        elif before != self._estimation:
+        else:
             estimator.restart()
 
     def _pmtu_disc_written(self) -> None:
         """The actions of tunnels were made for another value."""
         for dest in all_dests(self.ns, []):
-            for xmit in dest.xmits.values():
-                xmit.forget()
+            forget_actions(dest)
 
     # -- time ------------------------------------------------------------------------------------------------------
 

@@ -299,7 +299,8 @@ class Estimator:
         """
         self.run(False)
         self.add_row = self.est_row
-        self._begin(calibrating=True)
+        if self.enabled:
+            self._begin(calibrating=True)
 
     def estimate_now(self) -> None:
         """Estimate every object at once, whatever its row (a convenience: makes tests exact)."""

@@ -137,7 +137,7 @@ class Sysctl:
         self.hz = hz
         self.cpus = cpus
         self.sync_period = SYNC_PERIOD_DEFAULT
-        self.est_cpulist = "0" if cpus == 1 else f"0-{cpus - 1}"
+        self.est_cpulist = format_cpulist(set(range(cpus)))
         self.on_write: dict[str, Callable[[], Any]] = {}
         for var in VARS:
             if var.kind != "cpulist":
@@ -175,7 +175,7 @@ class Sysctl:
                 value *= self.hz
             elif not self._permitted(var, value):
                 raise IPVSError(errno.EINVAL)
-            if value == getattr(self, name) and name in ("drop_entry", "drop_packet", "secure_tcp"):
+            if value == getattr(self, name) and name in ("drop_entry", "drop_packet", "secure_tcp", "run_estimation", "est_nice"):
                 return
             setattr(self, name, value)
         hook = self.on_write.get(name)

@@ -5,8 +5,8 @@ import pytest
 from ipvs_model.addresses import format_addr, parse_addr
 from ipvs_model.flags import IPPROTO_SCTP
 from ipvs_model.packet import Packet, header_error
-from ipvs_model.packet.checksum import csum16
 from ipvs_model.packet.fragment import fragment
+from ipvs_model.packet.patch import set_header
 from ipvs_model.tools.host_output import Origin
 from ipvs_model.tools.machine import trace_machine, tun_tailroom
 
@@ -341,8 +341,9 @@ def test_an_error_about_a_packet_that_is_too_long_quotes_the_stale_checksum(nat)
 
 
 def with_checksum(packet):
-    head = packet.raw[:10] + bytes(2) + packet.raw[12 : packet.l4]
-    return Packet.parse(head[:10] + csum16(head).to_bytes(2, "big") + head[12:] + packet.raw[packet.l4 :])
+    buffer = bytearray(packet.raw)
+    set_header(buffer, packet.af, packet.saddr, packet.daddr, packet.ttl)
+    return Packet.parse(bytes(buffer))
 
 
 # --- through the host -------------------------------------------------------------------------------------------------

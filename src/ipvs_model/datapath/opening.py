@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, cast
 
-from ipvs_model.conn import LOOPBACK, Conn
+from ipvs_model.conn import LOOPBACK, Conn, template_flaw
 from ipvs_model.datapath.incoming import forward
 from ipvs_model.datapath.scheduling import connect, leave, sched_persist
 from ipvs_model.engines.outgoing import client_network
@@ -144,14 +144,11 @@ def open_connection(ns: Netns, table: Table, pkt: Packet) -> Action | None:
 
 
 def usable_template(svc: Service, table: Table, src: int, dst: int) -> Conn | None:
-    """The template of a client's network, if it may be used as it is (what `check_template` asks)."""
+    """The template of a client's network, if it may be used as it is; what ConnTable.ct_in_get finds while no engine has templates."""
     ct = table.get(client_network(svc, src >> 16) << 16)
     while ct is not None and not (ct.flags & IP_VS_CONN_F_TEMPLATE and ct.virt == dst):
         ct = ct.hnext
-    ns = svc.ipvs
-    if ct is None or ct.dest is None or not ct.dest.available or (not ct.dest.raw_weight and ns.sysctl.expire_quiescent_template) or ns.conns.engine_buckets:
-        return None
-    return ct
+    return None if ct is None or template_flaw(ct) or svc.ipvs.conns.engine_buckets else ct
 
 
 def open_with_care(svc: Service, pkt: Packet, pd: ProtoData, dest: Dest | None) -> Action:

@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterator
 from typing import Final, NamedTuple
 
 from ipvs_model.flags import AF_INET
-from ipvs_model.packet.checksum import csum16
 from ipvs_model.packet.packet import Packet
+from ipvs_model.packet.patch import set_header
 
 IPOPT_END: Final = 0
 IPOPT_NOOP: Final = 1
@@ -75,11 +75,10 @@ def arrive(p: Packet, own: int, is_local: IsLocal) -> Arrived:
 
 def go_on(p: Packet, recorded: int, own: int) -> Packet:
     """A packet is forwarded: the address recorded at that offset becomes the host's on the way out, and the header checksum right."""
-    header = bytearray(p.raw[: p.l4])
-    header[recorded : recorded + 4] = own.to_bytes(4, "big")
-    header[10:12] = bytes(2)
-    header[10:12] = csum16(bytes(header)).to_bytes(2, "big")
-    return _with_header(p, header)
+    buffer = bytearray(p.raw)
+    buffer[recorded : recorded + 4] = own.to_bytes(4, "big")
+    set_header(buffer, p.af, p.saddr, p.daddr, p.ttl)
+    return p.with_raw(bytes(buffer))
 
 
 def echo(p: Packet, own: int, is_local: IsLocal = lambda addr: False) -> bytes | None:

@@ -40,7 +40,7 @@ class _Fragment:
         return p if p.af != AF_INET or p.length == p.l4 + len(self.data) else p.with_raw(self.header + self.data)
 
 
-class _Queue:
+class Queue:
     """The fragments of one datagram so far."""
 
     __slots__ = ("ecn", "last", "length", "max_df_size", "max_size", "parts", "runs")
@@ -55,9 +55,14 @@ class _Queue:
         self.ecn = 0  #: bit n: a fragment with ECN field n was seen
 
     @property
+    def begun(self) -> bool:
+        """Its first fragment is there."""
+        return bool(self.parts) and self.parts[0].at == 0
+
+    @property
     def complete(self) -> bool:
         """Nothing is missing."""
-        return self.last and bool(self.parts) and self.parts[0].at == 0 and sum(len(each.data) for each in self.parts) == self.length
+        return self.last and self.begun and sum(len(each.data) for each in self.parts) == self.length
 
 
 Key = tuple[int, ...]
@@ -73,7 +78,7 @@ def drop(p: Packet, code: int, pointer: int) -> None:
     """Drop a malformed fragment."""
 
 
-def none(length: int) -> int:
+def no_room(length: int) -> int:
     """A buffer without room: every fragment stays in its own."""
     return 0
 
@@ -91,10 +96,10 @@ class Reassembler:
     128
     """
 
-    def __init__(self, malformed: Malformed = drop, tailroom: Tailroom = none) -> None:
+    def __init__(self, malformed: Malformed = drop, tailroom: Tailroom = no_room) -> None:
         self.malformed = malformed
         self.tailroom = tailroom
-        self._queues: dict[Key, _Queue] = {}
+        self._queues: dict[Key, Queue] = {}
 
     def __len__(self) -> int:
         return len(self._queues)
@@ -125,15 +130,14 @@ class Reassembler:
             return _whole(queue, self.tailroom)
         return None
 
-    def _open(self, key: Key) -> _Queue:
+    def _open(self, key: Key) -> Queue:
         """The first fragment of a datagram."""
-        queue = self._queues[key] = _Queue()
+        queue = self._queues[key] = Queue()
         return queue
 
-    def _close(self, key: Key) -> Packet | None:
-        """Forget a datagram; its first fragment, if that has arrived."""
-        parts = self._queues.pop(key).parts
-        return parts[0].quotable() if parts and parts[0].at == 0 else None
+    def _close(self, key: Key) -> Queue:
+        """Forget a datagram."""
+        return self._queues.pop(key)
 
 
 def is_part(p: Packet) -> bool:
@@ -182,7 +186,7 @@ def _lacks_header(p: Packet) -> bool:
     return p.af != AF_INET and p.proto >= 0 and not p.fragoffs and p.l4 + _HEADERS.get(p.proto, 1) > p.length
 
 
-def _insert(queue: _Queue, part: _Fragment) -> bool:
+def _insert(queue: Queue, part: _Fragment) -> bool:
     """Put a fragment into its queue, or ignore it; False if the whole queue is to be thrown away."""
     refused = part.packet.af != AF_INET  # is only the fragment
     if part.more:
@@ -233,7 +237,7 @@ def _pieces(parts: list[_Fragment], tailroom: Tailroom) -> tuple[int, ...]:
     return tuple(sizes)
 
 
-def _whole(queue: _Queue, tailroom: Tailroom) -> Packet | None:
+def _whole(queue: Queue, tailroom: Tailroom) -> Packet | None:
     mixed = queue.ecn & 1 << ECN_NOT_ECT and queue.ecn != 1 << ECN_NOT_ECT
     first = queue.parts[0]
     if mixed or len(first.header) + queue.length > 0xFFFF + (40 if first.packet.af != AF_INET else 0):

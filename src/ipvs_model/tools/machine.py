@@ -12,6 +12,7 @@ source: net/ipv4/ip_input.c, ip_forward.c, ip_output.c and their IPv6 sisters, i
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Final
 
 from ipvs_model.apps import Ftp
@@ -154,7 +155,7 @@ class Host:
 
     def _options(self, packet: Packet, hook: Hook, kind: str) -> tuple[Packet, int] | None:
         """The packet with its IPv4 options read and filled in, and the offset of the address recorded; None: it is dropped (source: ip_input.c, ip_rcv_options)."""
-        arrived = arrive(packet, self._spec_dst(packet, kind), self._is_own)
+        arrived = arrive(packet, self._spec_dst(packet, kind), partial(self.routing.is_local, AF_INET))
         if arrived.pointer and arrived.answer is not None:
             self._error(arrived.packet, hook, ICMP_PARAMETERPROB, 0, arrived.pointer << 24, arrived.answer)
         return None if arrived.pointer or arrived.source_routed else (arrived.packet, arrived.recorded)
@@ -165,9 +166,6 @@ class Host:
             return packet.dst >> 16
         back = self.routing.output_route(AF_INET, packet.src >> 16)
         return back.saddr or 0 if back is not None else 0
-
-    def _is_own(self, addr: int) -> bool:
-        return self.routing.is_local(AF_INET, addr)
 
     def _prerouting(self, packet: Packet) -> tuple[Packet, Flow | None] | None:
         """Reassembly where something there needs whole packets, connection tracking, marks; None: nothing goes on."""

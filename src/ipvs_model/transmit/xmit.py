@@ -84,8 +84,12 @@ class Transmitter:
             self.action = self.make(cp, route)
             # an ICMP error is sent even to a deleted server: its client's packets must still be looked at
             deleted = self.dest is not None and not self.dest.available
-            self.limit(-1 if route.local or deleted else route.mtu)
+            self.limit(-1 if route.local or deleted else self.room(pkt, route))
         return self.action
+
+    def room(self, pkt: Packet, route: Route) -> int:
+        """Length of the longest packet that needs no special care on this route; ``pkt`` is the one that takes it first."""
+        return route.mtu
 
     def limit(self, mtu: int) -> None:
         """Packets longer than that need special care; -1: so does every packet and every reply."""
@@ -223,13 +227,11 @@ class TunnelXmit(Transmitter):
         assert cp.dest is not None and route.saddr is not None
         return Tunnelled(cp.dest, self.real, route, route.saddr, bool(self.ns.sysctl.pmtu_disc))
 
-    def on_route(self, cp: Conn, pkt: Packet, iph: IpHdr, hook: Hook, route: Route) -> Action:
-        """The shared action; a packet that fits with its tunnel header needs no look, whatever ``pmtu_disc`` says."""
-        action = super().on_route(cp, pkt, iph, hook, route)
-        dest = cp.dest
-        if self.mtu >= 0 and dest is not None:
-            self.limit(route.mtu - tunnel_overhead(pkt, dest.af, dest.tun_type, dest.tun_flags))
-        return action
+    def room(self, pkt: Packet, route: Route) -> int:
+        """The tunnel's header takes its part."""
+        dest = self.dest
+        assert dest is not None  # without one there is no route
+        return route.mtu - tunnel_overhead(pkt, dest.af, dest.tun_type, dest.tun_flags)
 
 
 #: transmitters that a destination keeps whether they are used or not; fwmark and port-zero services make one for each virtual endpoint
@@ -274,5 +276,10 @@ def bind_xmit(cp: Conn) -> None:
 def routes_changed(dest: Dest) -> None:
     """Drop what is cached for a destination: its route, and its entries' actions (source: ip_vs_ctl.c, __ip_vs_dst_cache_reset)."""
     dest.route = dest.usual = None
+    forget_actions(dest)
+
+
+def forget_actions(dest: Dest) -> None:
+    """Drop the actions of a destination's entries."""
     for xmit in dest.xmits.values():
         xmit.forget()
